@@ -1,0 +1,1 @@
+"""Measurements over an open session: numpy only, the same for every runtime."""

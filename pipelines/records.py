@@ -1,0 +1,71 @@
+"""What a run leaves behind: one record a stage and one for the run, the JSON of `tapeout run --json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from pipelines.budget import Verdict
+from pipelines.measures import DeviceFacts, Report
+from stages.base import Frozen
+
+Status = Literal["passed", "halted", "failed", "interrupted"]
+
+
+class StageRecord(Frozen):
+    """One stage of a run. `role` says whether its artifact is the source, the reference or a candidate."""
+
+    index: int
+    stage: str = Field(description="config name of the stage; `source` for the fetched model")
+    role: Literal["source", "intermediate", "reference", "candidate"] = "intermediate"
+    fields: dict[str, JsonValue] = {}
+    status: Literal["completed", "halted", "failed"] = "completed"
+    cached: bool = Field(False, description="the artifact came from the store")
+    seconds: float = Field(0.0, description="what it cost when it was made")
+    evaluation_seconds: float = 0.0
+    artifact: str | None = Field(None, description="digest of the artifact")
+    kind: str | None = None
+    parents: tuple[str, ...] = ()
+    facts: dict[str, JsonValue] = {}
+    env: str | None = None
+    tool_versions: dict[str, str] = {}
+    size_bytes: int = 0
+    report: Report | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    log: Path | None = None
+    message: str = ""
+
+
+class DataRecord(Frozen):
+    """The evaluation data as it was used."""
+
+    name: str
+    digest: str
+    documents: int
+    tokens: int
+
+
+class RunRecord(Frozen):
+    """A whole run, passed or not."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    config_path: str
+    config_digest: str
+    config_text: str = Field(description="the YAML with its overrides applied, secrets not filled in")
+    git_commit: str | None = None
+    started: str = Field("", description="UTC, ISO 8601")
+    seconds: float = 0.0
+    status: Status
+    message: str = Field("", description="why it did not pass, or what was flagged")
+    device: DeviceFacts
+    data: DataRecord | None = None
+    stages: tuple[StageRecord, ...] = ()
+    last_passed: str | None = Field(None, description="digest of the last artifact within every budget")
+    bundle: Path | None = None
+    serve: str | None = Field(None, description="the command that serves the bundle")
+    prefect_run: str | None = None
+    mlflow_run: str | None = None
+    model_version: str | None = Field(None, description="name/version in the MLflow registry, when every budget passed")

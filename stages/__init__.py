@@ -1,0 +1,1 @@
+"""Transformations: one file per stage, the file name is the name used in a config."""

@@ -1,0 +1,164 @@
+"""What every stage is made of: Artifact in, files and facts out."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+FAMILIES = ("stages", "targets")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Frozen(BaseModel):
+    """A value that crosses boundaries: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Refused(Exception):
+    """The input cannot be processed, and no retry will change that.
+
+    Args:
+        message: what is wrong, and where.
+        hint: the way out.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
+
+
+class Artifact(Frozen):
+    """A folder on disk plus what is known of it."""
+
+    kind: str
+    path: Path
+    digest: str
+    parents: tuple[str, ...] = ()
+    facts: dict[str, JsonValue] = {}
+
+
+class Produced(Frozen):
+    """What `Stage.run` returns; the files themselves are in `Context.out`."""
+
+    facts: dict[str, JsonValue] = {}
+
+
+def no_progress(done: float, total: float, what: str) -> None:
+    """Ignore a progress message."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may use besides its fields and its model.
+
+    `out` is an empty folder that becomes the artifact, `scratch` is thrown away, `progress(done, total, what)`
+    draws the bar of a long piece of work.
+    """
+
+    out: Path
+    scratch: Path
+    seed: int = 0
+    threads: int = 1
+    inputs: Mapping[str, Artifact] = field(default_factory=dict)
+    progress: Callable[[float, float, str], None] = no_progress
+
+
+class Stage(Frozen, ABC):
+    """One transformation. Its fields are its config, under the same names in Python and in YAML."""
+
+    consumes: ClassVar[frozenset[str]]
+    produces: ClassVar[str]
+    env: ClassVar[str]
+    version: ClassVar[int] = 1
+    extra_inputs: ClassVar[frozenset[str]] = frozenset()
+    device_bound: ClassVar[bool] = False
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """The reason why this machine cannot run the stage, or None. Imports no toolchain."""
+        return None
+
+    @abstractmethod
+    def run(self, model: Artifact, context: Context) -> Produced:
+        """Write the result into `context.out`.
+
+        Raises:
+            Refused: the model cannot be processed.
+        """
+
+
+def name_of(stage: type[Stage] | Stage) -> str:
+    """The name used in a config: the last part of the module's name."""
+    kind = stage if isinstance(stage, type) else type(stage)
+    return kind.__module__.rpartition(".")[2]
+
+
+@cache
+def names() -> dict[str, str]:
+    """Every stage and target by config name, with the module that holds it."""
+    found = {}
+    for family in FAMILIES:
+        for module in pkgutil.iter_modules([str(ROOT / family)]):
+            if module.name != "base" and not module.name.startswith("_"):
+                found[module.name] = f"{family}.{module.name}"
+    return found
+
+
+@cache
+def load(name: str) -> type[Stage]:
+    """The class behind a config name.
+
+    Raises:
+        KeyError: there is no stage and no target of that name.
+        TypeError: the file does not define exactly one stage.
+    """
+    module = importlib.import_module(names()[name])
+    found = [
+        item
+        for _, item in inspect.getmembers(module, inspect.isclass)
+        if issubclass(item, Stage) and item.__module__ == module.__name__ and not inspect.isabstract(item)
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one stage, found {len(found)}")
+    return found[0]
+
+
+def source_digest(stage: type[Stage]) -> str:
+    """sha256 over the stage's own source file and the project files of `stages` and `targets` it imports."""
+    digest = hashlib.sha256()
+    for module in sorted(_closure(stage.__module__, set())):
+        digest.update(module.encode() + b"\0" + _file_of(module).read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _closure(module: str, seen: set[str]) -> set[str]:
+    seen.add(module)
+    for node in ast.walk(ast.parse(_file_of(module).read_text())):
+        for imported in _imported(node):
+            if imported.split(".")[0] in FAMILIES and imported not in seen and _file_of(imported).is_file():
+                _closure(imported, seen)
+    return seen
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def _file_of(module: str) -> Path:
+    return ROOT.joinpath(*module.split(".")).with_suffix(".py")

@@ -1,0 +1,88 @@
+"""What a runtime is made of: a stage that can also open its result as a session to measure."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.base import Artifact, Stage
+
+Tokens = NDArray[np.int32]
+Logits = NDArray[np.float32]
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A greedy continuation and when each of its tokens came.
+
+    `seconds[0]` is the time to the first token (prefill included), `seconds[i]` the time between token i-1 and token i.
+    """
+
+    tokens: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+
+@runtime_checkable
+class Session(Protocol):
+    """An opened artifact. Closes cleanly."""
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Named arrays in, named arrays out."""
+        ...
+
+    def close(self) -> None:
+        """Give back the memory."""
+        ...
+
+
+@runtime_checkable
+class TextSession(Session, Protocol):
+    """An opened language model."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Width of a row of logits."""
+        ...
+
+    def encode(self, text: str) -> Tokens:
+        """Token ids of the text, without special tokens added; shape (n,)."""
+        ...
+
+    def decode(self, tokens: Tokens) -> str:
+        """The text of token ids of shape (n,)."""
+        ...
+
+    def logits(self, tokens: Tokens) -> Logits:
+        """Logits after each of the tokens, shape (n, vocabulary); a view, valid until the next call.
+
+        Token i's row predicts token i+1. The sequence starts at position 0 with an empty cache.
+        """
+        ...
+
+    def generate(self, prompt: Tokens, n: int) -> Generated:
+        """Exactly `n` greedy tokens after the prompt, timed, with no stop at an end-of-text token."""
+        ...
+
+
+class Target(Stage):
+    """A runtime. `opens` names the artifact kinds that `open` takes; by default what the target makes."""
+
+    opens: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def can_open(cls, kind: str) -> bool:
+        """Whether a session over an artifact of this kind can be had from this target."""
+        return kind in (cls.opens or {cls.produces})
+
+    @abstractmethod
+    def open(self, artifact: Artifact, threads: int, context_length: int) -> Session:
+        """Load the artifact with that many threads; `context_length` is the most tokens a sequence will have.
+
+        Raises:
+            Refused: the artifact cannot be opened by this runtime.
+        """
