@@ -78,8 +78,25 @@ class ToolFailed(TapeoutError):
         super().__init__(message, hint)
         self.log = log
 
+    @classmethod
+    def with_log(cls, name: str, what: str, log: Path, repeat: str) -> ToolFailed:
+        """A failure that quotes the log's last lines and says how to run the step alone."""
+        quoted = "\n".join(f"  | {line}" for line in last_lines(log))
+        message = f"`{name}` {what}" + (f"\n{quoted}" if quoted else "")
+        return cls(message, f"the whole log: {log}\nthe step alone: {repeat}", log)
+
 
 class Interrupted(TapeoutError):
     """^C or SIGTERM arrived; the workers are gone and the store is clean."""
 
     exit_code = 130
+
+
+def last_lines(log: Path, n: int = 12) -> list[str]:
+    """The last lines of a log that hold anything; of a line redrawn by carriage returns, its last state."""
+    try:
+        text = log.read_bytes()[-16384:].decode(errors="replace")
+    except OSError:
+        return []
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    return [line for line in lines if line][-n:]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from stages.base import Frozen
 
@@ -50,7 +50,25 @@ class UrlSource(Frozen):
     licence: str | None = Field(None, description="SPDX name, copied into the bundle's manifest")
 
 
-Source = PackageSource | PathSource | HfSource | UrlSource
+def _which(*keys: str) -> Discriminator:
+    """Tell the members of a union apart by the one key that only they have."""
+
+    def tag(value: Any) -> str | None:
+        names = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Frozen) else ()
+        return next((key for key in keys if key in names), None)
+
+    return Discriminator(
+        tag, custom_error_type="no_source", custom_error_message=f"needs one of {', '.join(f'`{key}`' for key in keys)}"
+    )
+
+
+Source = Annotated[
+    Annotated[PackageSource, Tag("package")]
+    | Annotated[PathSource, Tag("path")]
+    | Annotated[HfSource, Tag("hf")]
+    | Annotated[UrlSource, Tag("url")],
+    _which("package", "path", "hf", "url"),
+]
 
 
 class BuiltinData(Frozen):
@@ -87,7 +105,13 @@ class HfData(Frozen):
     sha256: Sha256 | None = Field(None, description="of that file")
 
 
-DataSource = BuiltinData | PathData | PackageData | HfData
+DataSource = Annotated[
+    Annotated[BuiltinData, Tag("builtin")]
+    | Annotated[PathData, Tag("path")]
+    | Annotated[PackageData, Tag("package")]
+    | Annotated[HfData, Tag("hf")],
+    _which("builtin", "path", "package", "hf"),
+]
 
 
 class Data(Frozen):

@@ -2,9 +2,51 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pydantic import Field
 
 from stages.base import Frozen
+
+
+class Kind(NamedTuple):
+    """What is true of a metric wherever it is measured. `part` is the section of `evaluation:` that yields it."""
+
+    unit: str
+    higher_is_better: bool
+    compared: bool
+    part: str
+
+
+KINDS = {
+    "perplexity": Kind("", False, True, "perplexity"),
+    "top1_agreement": Kind("share", True, False, "perplexity"),
+    "kl_divergence": Kind("nats", False, False, "perplexity"),
+    "exact_match": Kind("share", True, False, "generation"),
+    "accuracy": Kind("share", True, True, "tasks"),
+    "ttft_p50_ms": Kind("ms", False, True, "speed"),
+    "ttft_p95_ms": Kind("ms", False, True, "speed"),
+    "tbt_p50_ms": Kind("ms", False, True, "speed"),
+    "tbt_p95_ms": Kind("ms", False, True, "speed"),
+    "tbt_p99_ms": Kind("ms", False, True, "speed"),
+    "prefill_tokens_per_s": Kind("tokens/s", True, True, "speed"),
+    "decode_tokens_per_s": Kind("tokens/s", True, True, "speed"),
+    "speed_ratio": Kind("x", True, False, "speed"),
+    "load_s": Kind("s", False, True, "speed"),
+    "peak_memory_bytes": Kind("bytes", False, True, "speed"),
+    "size_bytes": Kind("bytes", False, True, ""),
+}
+"""`accuracy` stands for `accuracy_<task>`; a TTFT at a further prompt length has the length as its last part."""
+
+QUALITY_PARTS = frozenset({"perplexity", "generation", "tasks"})
+
+
+def kind_of(metric: str) -> Kind | None:
+    """What is known of a metric by its name, or None for a name that nothing measures."""
+    if metric.startswith("accuracy_"):
+        return KINDS["accuracy"]
+    stem, _, last = metric.rpartition("_")
+    return KINDS.get(metric) or (KINDS.get(stem) if last.isdigit() else None)
 
 
 class Interval(Frozen):
@@ -13,6 +55,11 @@ class Interval(Frozen):
     value: float
     low: float
     high: float
+
+    def scaled(self, factor: float) -> Interval:
+        """Every bound times the factor; a negative factor swaps the bounds."""
+        low, high = sorted((self.low * factor, self.high * factor))
+        return Interval(value=self.value * factor, low=low, high=high)
 
 
 class Metric(Frozen):
@@ -31,6 +78,37 @@ class Metric(Frozen):
     how: str = Field("", description="how it was taken")
     change: Interval | None = None
     relative: Interval | None = None
+
+    @property
+    def interval(self) -> Interval:
+        """The value with its bounds."""
+        return Interval(value=self.value, low=self.low, high=self.high)
+
+
+def metric(
+    name: str,
+    measured: Interval,
+    n: int,
+    how: str,
+    change: Interval | None = None,
+    relative: Interval | None = None,
+) -> Metric:
+    """A Metric with the unit and the direction that its name implies."""
+    kind = kind_of(name)
+    if kind is None:
+        raise KeyError(name)
+    return Metric(
+        name=name,
+        value=measured.value,
+        low=measured.low,
+        high=measured.high,
+        n=n,
+        unit=kind.unit,
+        higher_is_better=kind.higher_is_better,
+        how=how,
+        change=change,
+        relative=relative,
+    )
 
 
 class DeviceFacts(Frozen):

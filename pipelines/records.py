@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from pipelines.budget import Verdict
+from pipelines.budget import Budget, Verdict
 from pipelines.measures import DeviceFacts, Report
 from stages.base import Frozen
 
@@ -62,6 +62,9 @@ class RunRecord(Frozen):
     message: str = Field("", description="why it did not pass, or what was flagged")
     device: DeviceFacts
     data: DataRecord | None = None
+    seed: int = 0
+    evaluation: dict[str, JsonValue] = Field({}, description="the config's evaluation, defaults filled in")
+    budgets: tuple[Budget, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     last_passed: str | None = Field(None, description="digest of the last artifact within every budget")
     bundle: Path | None = None

@@ -1,0 +1,72 @@
+# make run: a fresh clone becomes a measured, gated, packaged model. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup dev run lint unit toolchain e2e test lock clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= configs/smollm2-135m/gguf_q6_k.yaml
+# Every pin is in the file, so there is nothing to resolve; bytecode is written for what is imported, when it is.
+INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --disable-pip-version-check
+
+# What is installed is named by stamps whose names hold a checksum of what they stand for.
+sum = $(shell { $(1); } | cksum | tr ' ' -)
+MADE := $(VENV)/.made-$(call sum,pwd; $(PYTHON) --version)
+SETUP := $(VENV)/.setup-$(call sum,cat envs/tapeout.txt pyproject.toml)
+DEV := $(VENV)/.dev-$(call sum,cat envs/tapeout.txt envs/dev.txt)
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(SETUP)  ## the orchestrator in .venv; tool environments are built on first use
+
+dev: $(DEV)  ## setup, and what lint and test need
+
+run: setup  ## the main job: CONFIG=configs/...
+	$(BIN)/tapeout run $(CONFIG)
+
+lint: dev  ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: dev  ## seconds, no toolchain
+	$(BIN)/python -m pytest tests/unit tests/configs
+
+toolchain: dev  ## tiny real models inside their environments
+	$(BIN)/python -m pytest tests/toolchain
+
+e2e: dev  ## a real model and real data through the whole program
+	$(BIN)/python -m pytest tests/e2e
+
+test: dev  ## all of it, one tier after the other, up to the first failure
+	+@for tier in lint unit toolchain e2e; do $(MAKE) --no-print-directory $$tier; done
+
+lock: setup  ## write envs/ENV.txt anew from envs/ENV.in: make lock ENV=gguf
+	$(BIN)/python -m pipelines.pinning $(or $(ENV),$(error say which: make lock ENV=gguf))
+
+clean:  ## remove .venv and caches; Tapeout's home and dist/ stay
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "Tapeout needs Python 3.11: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+$(SETUP): $(MADE)
+	@echo "installing the orchestrator: $$(grep -c == envs/tapeout.txt) packages, about half a minute"
+	$(INSTALL) "$$(grep '^pip==' envs/tapeout.txt)"
+	$(INSTALL) -r envs/tapeout.txt
+	$(INSTALL) -e .
+	rm -f $(VENV)/.setup-*
+	touch $@
+
+$(DEV): $(SETUP)
+	$(INSTALL) -r envs/dev.txt
+	rm -f $(VENV)/.dev-*
+	touch $@

@@ -1,0 +1,85 @@
+"""The `tapeout` command: finds the subcommand, and turns every error into a message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from pipelines.errors import ConfigErrors, Interrupted, TapeoutError
+
+COMMANDS = ("run", "validate", "ls", "show", "envs", "artifacts", "verify", "doctor", "schema")
+
+
+class Commands(click.Group):
+    """Subcommands by file name, imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which a newcomer meets them."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"pipelines.commands.{cmd_name}").command
+        return command
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tapeout")
+def cli() -> None:
+    """A model in, a measured and gated deployable artifact out.
+
+    Exit codes: 0 passed, 1 a budget was exceeded, 2 your mistake, 3 a tool or Tapeout failed, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        return _report(Interrupted("interrupted"))
+    except TapeoutError as error:
+        return _report(error)
+    except BrokenPipeError:
+        return 3
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        return _report(TapeoutError(f"a bug in Tapeout: {type(error).__name__}: {error}", "please report it"))
+    return 0
+
+
+def _report(error: TapeoutError) -> int:
+    if "--json" in sys.argv and not getattr(error, "in_record", False):
+        mistakes = error.mistakes if isinstance(error, ConfigErrors) else [error.message]
+        click.echo(json.dumps({"status": "error", "exit_code": error.exit_code, "mistakes": mistakes, "hint": error.hint}))
+    click.echo(f"\n{error}\n", err=True)
+    return error.exit_code
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a run the way ^C does: workers gone, store clean."""
+    del number, frame
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""`tapeout run`: carry out a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipelines.outcome import Outcome
+
+
+@click.command("run")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--dist", type=click.Path(path_type=Path), default=Path("dist"), show_default=True, help="Bundles go here.")
+@click.option("--json", "as_json", is_flag=True, help="End with one JSON report on standard output.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option("--no-mlflow", is_flag=True, help="Track nothing.")
+@click.option("--no-prefect", is_flag=True, help="Run without a flow.")
+def command(
+    config: Path,
+    overrides: tuple[str, ...],
+    dist: Path,
+    as_json: bool,
+    quiet: bool,
+    no_mlflow: bool,
+    no_prefect: bool,
+) -> None:
+    """Run CONFIG: fetch, run the stages, measure each, halt over budget, bundle what passed.
+
+    KEY=VALUE changes a field for this run: steps.quantize_gguf.type=q8_0, evaluation.perplexity.windows=32.
+    """
+    from pipelines.launch import Choices, launch
+
+    outcome = launch(config, overrides, Choices(dist, quiet or as_json, not no_mlflow, not no_prefect))
+    if as_json:
+        click.echo(outcome.record.model_dump_json(indent=1))
+    else:
+        _show(outcome)
+    if outcome.error is not None:
+        raise outcome.error
+
+
+def _show(outcome: Outcome) -> None:
+    from rich.console import Console
+
+    from pipelines.table import stage_table, verdict_lines
+
+    console, record = Console(), outcome.record
+    if any(stage.report for stage in record.stages):
+        console.print(stage_table(record))
+        console.print(*verdict_lines(record), sep="\n")
+    for stage in record.stages:
+        for note in stage.report.notes if stage.report and stage.role == "candidate" else ():
+            console.print(f"{stage.stage}: {note}", style="yellow", highlight=False, soft_wrap=True)
+    if record.bundle:
+        console.print(f"\nbundle  {record.bundle}\nserve   {record.serve}", highlight=False, soft_wrap=True)
+    if record.model_version:
+        console.print(f"model   {record.model_version} in the MLflow registry", highlight=False)

@@ -1,0 +1,38 @@
+"""Perplexity and its change against the reference, over windows of tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.evaluation.bootstrap import Floats, bootstrap
+from pipelines.evaluation.scores import Scores
+from pipelines.measures import Metric, metric
+
+
+def perplexity(candidate: Scores, reference: Scores | None, seed: int) -> Metric:
+    """exp(mean negative log-likelihood a token), with intervals bootstrapped over windows.
+
+    A window is the unit that is drawn: tokens of one window are not independent.
+    """
+    loss = _loss(candidate)
+    n, tokens = candidate.logp.shape
+    value = bootstrap(lambda drawn: _mean_exp(loss, drawn), n, seed)
+    how = f"{n} windows, {tokens} predicted tokens each, bootstrap over windows"
+    if reference is None:
+        return metric("perplexity", value, n, how)
+    base = _loss(reference)
+
+    change = bootstrap(lambda drawn: _mean_exp(loss, drawn) - _mean_exp(base, drawn), n, seed)
+    relative = bootstrap(lambda drawn: _mean_exp(loss - base, drawn) - 1, n, seed)
+    return metric("perplexity", value, n, how, change, relative)
+
+
+def _mean_exp(loss: Floats, drawn: NDArray[np.int64]) -> Floats:
+    """exp of the mean over each draw's windows, shape (draws,)."""
+    result: Floats = np.exp(loss[drawn].mean(axis=1))
+    return result
+
+
+def _loss(scores: Scores) -> Floats:
+    return -scores.logp.astype(np.float64).mean(axis=1)

@@ -1,0 +1,96 @@
+"""The run as a Prefect flow: a task a stage, the stage table on the run's page, a state that says why it stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError
+from pipelines.outcome import Ending, Outcome, execute
+from pipelines.pipeline import Pipeline
+from pipelines.report import markdown
+from pipelines.sources import SourceUnreachable
+
+T = TypeVar("T")
+RETRY_DELAYS_S = [2.0, 8.0]
+
+
+def prepare(home: Path) -> None:
+    """Prefect's settings for a run, unless the user has set them: quiet, and an own database in Tapeout's home.
+
+    Its result cache stays off: the store decides what need not be done again.
+    """
+    defaults = {
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "DO_NOT_TRACK": "1",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def run(pipeline: Pipeline, ending: Ending) -> Outcome:
+    """Run the pipeline as a flow on the Prefect server of PREFECT_API_URL, or on a temporary one."""
+    prepare(pipeline.workshop.home)
+    from prefect import flow
+    from prefect.runtime import flow_run
+    from prefect.states import Completed
+
+    outcomes: list[Outcome] = []
+
+    @flow(name="tapeout", flow_run_name=pipeline.loaded.config.name, validate_parameters=False)
+    def tapeout() -> Any:
+        outcome = execute(pipeline, ending, _as_task, str(flow_run.id))
+        outcomes.append(outcome)
+        _publish_table(outcome)
+        return _failed(outcome) if outcome.error else Completed(message="every budget passed")
+
+    tapeout(return_state=True)
+    return outcomes[0]
+
+
+def _as_task(name: str, work: Callable[[], T], retries: int = 0) -> T:
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+
+    errors: list[TapeoutError] = []
+
+    def attempt() -> T:
+        try:
+            return work()
+        except TapeoutError as error:
+            errors.append(error)
+            raise
+
+    wrapped = task(
+        name=name,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=retries,
+        retry_delay_seconds=RETRY_DELAYS_S[:retries],
+        # only what a network may mend is tried again
+        retry_condition_fn=lambda *_: isinstance(errors[-1] if errors else None, SourceUnreachable),
+    )
+    return wrapped(attempt)()
+
+
+def _failed(outcome: Outcome) -> Any:
+    from prefect.states import Cancelled, Failed
+
+    message = outcome.record.message
+    if isinstance(outcome.error, Interrupted):
+        return Cancelled(message=message)
+    name = "BudgetExceeded" if isinstance(outcome.error, BudgetExceeded) else "Failed"
+    return Failed(name=name, message=message)
+
+
+def _publish_table(outcome: Outcome) -> None:
+    from prefect.artifacts import create_markdown_artifact
+
+    create_markdown_artifact(markdown(outcome.record), key="stages", description="every stage, measured")

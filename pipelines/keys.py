@@ -1,0 +1,46 @@
+"""Cache keys: everything that a result depends on, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from pipelines.measures import DeviceFacts
+from stages.base import Artifact, Stage, name_of, source_digest
+
+EVALUATION = Path(__file__).parent / "evaluation"
+
+
+def fingerprint(stage: Stage, lock_digest: str) -> dict[str, JsonValue]:
+    """What a stage is: name, version, fields, source and the versions of its tools."""
+    return {
+        "stage": name_of(stage),
+        "version": type(stage).version,
+        "fields": stage.model_dump(mode="json"),
+        "source": source_digest(type(stage)),
+        "environment": lock_digest,
+    }
+
+
+def step_parts(
+    stage: Stage, lock_digest: str, inputs: dict[str, Artifact], seed: int, device: DeviceFacts
+) -> dict[str, JsonValue]:
+    """Everything that the artifact of a stage depends on."""
+    parts: dict[str, JsonValue] = {
+        **fingerprint(stage, lock_digest),
+        "inputs": {name: artifact.digest for name, artifact in inputs.items()},
+        "seed": seed,
+    }
+    return {**parts, "device": device.identity} if type(stage).device_bound else parts
+
+
+@cache
+def evaluation_digest() -> str:
+    """sha256 over the evaluators' source."""
+    digest = hashlib.sha256()
+    for file in sorted(EVALUATION.glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,80 @@
+"""Set a run up: config, plan, store, environments, tracker; then hand it to the flow."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from pipelines import plan
+from pipelines.bars import RichProgress
+from pipelines.config import LoadedConfig, parse
+from pipelines.device import device_facts, usable_cores
+from pipelines.environments import Environments
+from pipelines.home import home
+from pipelines.outcome import Ending, Outcome, execute
+from pipelines.pipeline import Pipeline, Workshop
+from pipelines.progress import Progress, Silent
+from pipelines.runner import SubprocessRunner
+from pipelines.store import Store
+from pipelines.tracking import MlflowTracker, NullTracker, Tracker
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line decides."""
+
+    dist: Path
+    quiet: bool = False
+    mlflow: bool = True
+    prefect: bool = True
+
+
+def launch(config: Path, overrides: Sequence[str], choices: Choices) -> Outcome:
+    """Run a config to its end.
+
+    Raises:
+        ConfigErrors: before anything is started.
+    """
+    progress: Progress = Silent() if choices.quiet else RichProgress(Console(stderr=True))
+    loaded = parse(config, overrides)
+    planned = plan.check(loaded)
+    folder = run_folder(loaded)
+    shop = workshop(loaded, folder, progress, choices.mlflow)
+    pipeline, ending = Pipeline(loaded, planned, shop), Ending(folder, choices.dist)
+    shop.store.sweep()
+    if not choices.prefect:
+        return execute(pipeline, ending)
+    if "PREFECT_API_URL" not in os.environ:
+        progress.say("Prefect: no PREFECT_API_URL, starting a temporary server (10-20 s)")
+    from pipelines import flow
+
+    return flow.run(pipeline, ending)
+
+
+def workshop(loaded: LoadedConfig, folder: Path, progress: Progress, mlflow: bool) -> Workshop:
+    """Everything that a run works with. The tracker comes first: it imports MLflow while the rest goes on."""
+    tracker: Tracker = MlflowTracker.launch(home(), progress.say) if mlflow else NullTracker()
+    return Workshop(
+        home=home(),
+        store=Store(home() / "store"),
+        runner=SubprocessRunner(Environments(home()), progress),
+        tracker=tracker,
+        progress=progress,
+        device=device_facts(),
+        logs=folder,
+        threads=loaded.config.threads or usable_cores(),
+    )
+
+
+def run_folder(loaded: LoadedConfig) -> Path:
+    """A fresh folder for the run's logs, requests and report, named by time."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = home() / "runs" / f"{stamp}-{loaded.config.name}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True)
+    return folder

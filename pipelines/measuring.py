@@ -1,0 +1,223 @@
+"""The raw measurements of a run, each cached on its own: tokens, scores, choices, continuations, timed pairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from pipelines.config import PipelineConfig
+from pipelines.errors import DataError
+from pipelines.evaluation.accuracy import Choices, correct
+from pipelines.evaluation.encoding import EncodingRequest
+from pipelines.evaluation.latency import SpeedSamples
+from pipelines.evaluation.scores import Scores
+from pipelines.fields import Perplexity
+from pipelines.keys import evaluation_digest, fingerprint
+from pipelines.making import Made, Recipe, obtain
+from pipelines.measures import DeviceFacts
+from pipelines.progress import Progress
+from pipelines.runner import LiveSession, Runner
+from pipelines.store import Store, WorkFolder
+from pipelines.timing import time_pairs
+from stages.base import Artifact, Produced, name_of
+from targets.base import Target
+
+CONTEXT_MARGIN = 8
+"""Tokens of context beyond the longest sequence."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An artifact and the target that opens it."""
+
+    artifact: Artifact
+    target: Target
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every measurement needs besides its subjects."""
+
+    config: PipelineConfig
+    store: Store
+    runner: Runner
+    device: DeviceFacts
+    progress: Progress
+    logs: Path
+    threads: int
+    texts: EncodingRequest
+    data_digest: str
+
+
+class Measurer:
+    """Measures subjects. Use it as a context manager: sessions opened on the way are closed at its end."""
+
+    def __init__(self, bench: Bench, reference: Subject) -> None:
+        self.bench, self.reference = bench, reference
+        self._stack, self._open = ExitStack(), dict[str, LiveSession]()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @cached_property
+    def tokens(self) -> Artifact:
+        """The evaluation text and the tasks' questions as token files, by the reference's own tokenizer."""
+
+        def make(work: WorkFolder) -> Produced:
+            request = work.scratch / "texts.json"
+            request.write_text(self.bench.texts.model_dump_json(), encoding="utf-8")
+            self.session(self.reference).call("encode", request=str(request), out=str(work.out))
+            return Produced(facts={"tokens": len(np.load(work.out / "text.npy"))})
+
+        return self._obtain("tokens", self.reference, {"data": self.bench.data_digest}, make).artifact
+
+    @property
+    def text(self) -> NDArray[np.int32]:
+        """The evaluation text as tokens, shape (tokens,)."""
+        text: NDArray[np.int32] = np.load(self.tokens.path / "text.npy", allow_pickle=False)
+        return text
+
+    def windows(self, settings: Perplexity) -> int:
+        """How many windows may be drawn at most.
+
+        Raises:
+            DataError: the text does not fill two windows.
+        """
+        count = int(str(self.tokens.facts["tokens"]))
+        if count < 2 * settings.window:
+            raise DataError(
+                f"evaluation text: {count:,} tokens are less than two windows of {settings.window}",
+                "give a longer text, or a smaller `evaluation.perplexity.window`",
+            )
+        return min(count // settings.window, settings.max_windows)
+
+    def scored(self, subject: Subject, settings: Perplexity, first: int, last: int) -> Made:
+        """Scores of windows [first, last), as the file `scores.npz`."""
+        theirs = None if subject == self.reference else self.scored(self.reference, settings, first, last)
+        windows: dict[str, JsonValue] = {"first": first, "last": last, "window": settings.window}
+        windows["top_k"] = settings.top_k
+
+        def make(work: WorkFolder) -> Produced:
+            files = {"tokens": str(self.tokens.path / "text.npy"), "out": str(work.out / "scores.npz")}
+            reference = None if theirs is None else str(theirs.artifact.path / "scores.npz")
+            self.session(subject).call("score", reference=reference, **files, **windows)
+            return Produced()
+
+        parts = {**windows, "tokens": self.tokens.digest, "reference": theirs.artifact.digest if theirs else None}
+        return self._obtain("scores", subject, parts, make)
+
+    def answers(self, subject: Subject, task: str) -> NDArray[np.bool_]:
+        """Whether each question of the task was answered rightly, shape (questions,)."""
+        questions = self.tokens.path / f"task_{task}.npz"
+
+        def make(work: WorkFolder) -> Produced:
+            self.session(subject).call("choose", choices=str(questions), out=str(work.out / "log_likelihoods.npy"))
+            return Produced()
+
+        made = self._obtain("choices", subject, {"tokens": self.tokens.digest, "task": task}, make)
+        likelihoods = np.load(made.artifact.path / "log_likelihoods.npy", allow_pickle=False)
+        return correct(Choices.load(questions), likelihoods)
+
+    def continuations(self, subject: Subject) -> list[list[int]]:
+        """Greedy continuations of prompts spread evenly over the evaluation text."""
+        settings = self.bench.config.evaluation.generation
+        assert settings is not None
+        text = self.text
+        stride = max((len(text) - settings.prompt_tokens) // settings.prompts, 1)
+
+        def make(work: WorkFolder) -> Produced:
+            with self.bench.progress.bar(f"{name_of(subject.target)}: generate", settings.prompts, "prompts") as bar:
+                made = []
+                for number in range(settings.prompts):
+                    prompt = text[number * stride :][: settings.prompt_tokens].tolist()
+                    made.append(generated(self.session(subject), prompt, settings.tokens)["tokens"])
+                    bar.update(number + 1)
+            (work.out / "continuations.json").write_text(json.dumps(made))
+            return Produced()
+
+        parts: dict[str, JsonValue] = {"tokens": self.tokens.digest, "generation": settings.model_dump(mode="json")}
+        made = self._obtain("continuations", subject, parts, make)
+        found: list[list[int]] = json.loads((made.artifact.path / "continuations.json").read_text())
+        return found
+
+    def timed(self, candidate: Subject) -> SpeedSamples:
+        """Reference and candidate timed in alternating blocks."""
+        settings = self.bench.config.evaluation.speed
+        assert settings is not None
+
+        def make(work: WorkFolder) -> Produced:
+            sessions = self.session(self.reference), self.session(candidate)
+            samples = time_pairs(sessions, self.text, settings, self.bench.threads, self.bench.progress)
+            (work.out / "samples.json").write_text(samples.model_dump_json())
+            return Produced()
+
+        parts: dict[str, JsonValue] = {
+            "tokens": self.tokens.digest,
+            "reference": self.identity(self.reference),
+            "speed": settings.model_dump(mode="json"),
+            "threads": self.bench.threads,
+        }
+        made = self._obtain("speed", candidate, parts, make)
+        return SpeedSamples.model_validate_json((made.artifact.path / "samples.json").read_text())
+
+    def session(self, subject: Subject) -> LiveSession:
+        """The subject's live session, opened on first use."""
+        if subject.artifact.digest not in self._open:
+            log = self.bench.logs / f"session-{subject.artifact.digest[:12]}.log"
+            opened = self.bench.runner.open(
+                subject.target, subject.artifact, self.bench.threads, self.context_length, log
+            )
+            self._open[subject.artifact.digest] = self._stack.enter_context(opened)
+        return self._open[subject.artifact.digest]
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens of any sequence that the config asks for."""
+        settings = self.bench.config.evaluation
+        lengths = [settings.perplexity.window] if settings.perplexity else []
+        if settings.generation:
+            lengths.append(settings.generation.prompt_tokens + settings.generation.tokens)
+        if settings.speed:
+            lengths.append(max(settings.speed.prompt_tokens) + settings.speed.tokens)
+        return max([512, *lengths]) + CONTEXT_MARGIN
+
+    def identity(self, subject: Subject) -> dict[str, JsonValue]:
+        """What a measurement of the subject depends on: its bytes and the target that opens it."""
+        lock = self.bench.runner.lock_digest(type(subject.target))
+        return {"artifact": subject.artifact.digest, "target": fingerprint(subject.target, lock)}
+
+    def _obtain(
+        self, what: str, subject: Subject, parts: dict[str, JsonValue], make: Callable[[WorkFolder], Produced]
+    ) -> Made:
+        whole: dict[str, JsonValue] = {
+            **parts,
+            "subject": self.identity(subject),
+            "evaluators": evaluation_digest(),
+            "device": self.bench.device.identity,
+        }
+        parents = (subject.artifact.digest,)
+        return obtain(self.bench.store, Recipe(f"measure:{what}", what, whole, parents, make), self.bench.progress)
+
+
+def generated(session: LiveSession, prompt: list[int], n: int) -> dict[str, list[int]]:
+    """One greedy generation of a live session, as JSON."""
+    made = session.call("generate", prompt=list(prompt), n=n)
+    assert isinstance(made, dict)
+    return made  # type: ignore[return-value]
+
+
+def loaded(made: list[Made]) -> Scores:
+    """The scores of consecutive windows as one."""
+    return Scores.join([Scores.load(part.artifact.path / "scores.npz") for part in made])

@@ -1,0 +1,176 @@
+"""What of a run becomes which MLflow parameter, metric and tag; pure, without MLflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+from pipelines.measures import DeviceFacts, Report
+from pipelines.quantities import duration, size
+from pipelines.records import DataRecord, RunRecord, StageRecord
+
+if TYPE_CHECKING:
+    from pipelines.tracking import RunStart
+
+LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 250
+DATASET_DIGEST = 36
+LOG_BYTES = 2_000_000
+
+RUN_STATUS = {"passed": "FINISHED", "halted": "FAILED", "failed": "FAILED", "interrupted": "KILLED"}
+STAGE_STATUS = {"completed": "FINISHED", "halted": "FAILED", "failed": "FAILED"}
+
+
+def run_params(run: RunStart) -> dict[str, str]:
+    """Seed, evaluation and budgets, flattened: `perplexity.windows`, `budget.perplexity.max_regression`."""
+    budgets = {budget.metric: budget.model_dump(exclude={"metric"}, exclude_none=True) for budget in run.budgets}
+    return {"seed": str(run.seed)} | flat("evaluation", run.evaluation) | flat("budget", budgets)
+
+
+def stage_params(record: StageRecord) -> dict[str, str]:
+    """The stage's fields under their config names, and what it made."""
+    facts = {"stage": record.stage, "role": record.role, "kind": record.kind, "env": record.env, "facts": record.facts}
+    return flat("", record.fields) | flat("", {name: fact for name, fact in facts.items() if fact is not None})
+
+
+def flat(prefix: str, value: JsonValue | Mapping[str, JsonValue]) -> dict[str, str]:
+    """Nested mappings as dotted names, leaves as text; lists as JSON."""
+    if isinstance(value, Mapping):
+        parts = [flat(f"{prefix}.{key}" if prefix else key, item) for key, item in value.items()]
+        return {name: text for part in parts for name, text in part.items()}
+    return {prefix: value if isinstance(value, str) else json.dumps(value)}
+
+
+def metrics(report: Report) -> Iterator[tuple[str, float]]:
+    """Each metric's value, the bounds of its interval, and its change against the reference."""
+    for name, metric in report.metrics.items():
+        yield name, metric.value
+        if metric.low != metric.high:
+            yield f"{name}_low", metric.low
+            yield f"{name}_high", metric.high
+        if metric.change:
+            yield f"{name}_change", metric.change.value
+        if metric.relative:
+            yield f"{name}_change_relative", metric.relative.value
+
+
+def stage_metrics(record: StageRecord) -> dict[str, float]:
+    """What was measured of a stage, and what it cost."""
+    measured = dict(metrics(record.report)) if record.report else {}
+    costs = {"seconds": record.seconds, "evaluation_seconds": record.evaluation_seconds}
+    return {"size_bytes": float(record.size_bytes)} | costs | measured
+
+
+def series(run: RunRecord) -> Iterator[tuple[str, float, int]]:
+    """(name, value, stage index) of every measured stage, so that the last one, the deployable, is what a table shows.
+
+    A metric that the last measured stage lacks is left out: an earlier stage's number would stand in its place.
+    """
+    measured = [record for record in run.stages if record.report]
+    shown = stage_metrics(measured[-1]).keys() - {"seconds", "evaluation_seconds"} if measured else set()
+    for record in measured:
+        for name, value in stage_metrics(record).items():
+            if name in shown:
+                yield name, value, record.index
+    yield "seconds", run.seconds, len(run.stages)
+
+
+def start_tags(run: RunStart) -> dict[str, str]:
+    """Where the run came from and where it ran."""
+    git = {"git_commit": run.git_commit, "mlflow.source.git.commit": run.git_commit} if run.git_commit else {}
+    return {key: text for key, text in git.items() if text} | {
+        "config": run.config_path,
+        "config_digest": run.config_digest,
+        "mlflow.source.name": run.config_path,
+        "mlflow.source.type": "JOB",
+        **device_tags(run.device),
+    }
+
+
+def device_tags(device: DeviceFacts) -> dict[str, str]:
+    """The machine that the numbers were taken on."""
+    return {
+        "device": device.cpu if not device.gpus else f"{device.gpus[0]} ({device.cpu})",
+        "device_identity": device.identity,
+        "system": device.system,
+    }
+
+
+def stage_tags(record: StageRecord) -> dict[str, str]:
+    """What came out of a stage, out of what, made by which versions of the tools."""
+    judged = {f"verdict.{verdict.metric}": verdict.message for verdict in record.verdicts}
+    versions = {f"tool.{name}": version for name, version in record.tool_versions.items()}
+    named = {"artifact_digest": record.artifact or "", "parents": " ".join(record.parents), "message": record.message}
+    told = {name: text for name, text in named.items() if text}
+    return (
+        told
+        | judged
+        | versions
+        | {"stage": record.stage, "cached": str(record.cached).lower(), "verdict": word(record)}
+    )
+
+
+def finish_tags(run: RunRecord) -> dict[str, str]:
+    """Whether it passed; if not, which stage it halted at; and what it leaves."""
+    last = next((record for record in reversed(run.stages) if record.artifact), None)
+    halted = next((record.stage for record in run.stages if record.status != "completed"), None)
+    named = {
+        "verdict": run.status,
+        "halted_stage": halted,
+        "message": run.message,
+        "artifact_digest": last.artifact if last else None,
+        "parents": " ".join(last.parents) if last else None,
+        "last_passed": run.last_passed,
+        "bundle": str(run.bundle) if run.bundle else None,
+        "prefect_run": run.prefect_run,
+        "data": f"{run.data.name} ({run.data.tokens} tokens)" if run.data else None,
+    }
+    versions = {f"tool.{name}": text for record in run.stages for name, text in record.tool_versions.items()}
+    return versions | {name: text for name, text in named.items() if text}
+
+
+def word(record: StageRecord) -> str:
+    """The stage's verdict in one word."""
+    if record.status != "completed":
+        return record.status
+    if not record.verdicts:
+        return "not judged"
+    return "flagged" if any(verdict.flagged for verdict in record.verdicts) else "passed"
+
+
+def dataset(data: DataRecord) -> dict[str, str]:
+    """The fields of an MLflow dataset."""
+    return {
+        "name": data.name,
+        "digest": data.digest[:DATASET_DIGEST],
+        "source_type": "local",
+        "source": json.dumps({"name": data.name, "sha256": data.digest}),
+        "profile": json.dumps({"documents": data.documents, "tokens": data.tokens}),
+    }
+
+
+def clipped(longest: int, texts: Mapping[str, str]) -> dict[str, str]:
+    """Texts by name, within the widths of MLflow's columns."""
+    return {name[:LONGEST_NAME]: text[:longest] for name, text in texts.items()}
+
+
+def tail(log: Path) -> str:
+    """The last two million bytes of a worker's log."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_BYTES))
+        return file.read().decode(errors="replace")
+
+
+def description(run: RunRecord) -> str:
+    """The run's note in MLflow's interface, in Markdown: what came out, did it pass, what each stage cost."""
+    rows = [
+        f"| {record.stage} | {duration(record.seconds)}{' (cached)' if record.cached else ''} "
+        f"| {duration(record.evaluation_seconds)} | {size(record.size_bytes)} | {word(record)} |"
+        for record in run.stages
+    ]
+    heading = "| stage | made in | measured in | size | verdict |\n|---|---|---|---|---|"
+    serve = f"Serve it: `{run.serve}`" if run.serve else ""
+    return "\n\n".join(filter(None, [f"**{run.status}** {run.message}".strip(), serve, "\n".join([heading, *rows])]))

@@ -1,0 +1,118 @@
+"""How a run ends: its record, the bundle if it passed, the report, and what MLflow is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines.bundle import package
+from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError
+from pipelines.git import commit
+from pipelines.pipeline import Around, Pipeline, plainly
+from pipelines.records import RunRecord, Status
+from pipelines.tracking import Attachments, RunStart
+from stages.base import ROOT
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The record of a run, and the error that ended it early."""
+
+    record: RunRecord
+    error: TapeoutError | None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Where a run leaves its results: `folder` is the run's own, `dist` takes bundles."""
+
+    folder: Path
+    dist: Path
+
+
+def execute(
+    pipeline: Pipeline, ending: Ending, around: Around = plainly, prefect_run: str | None = None
+) -> Outcome:
+    """Run the pipeline to its end, whatever that is, and leave the record."""
+    started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    pipeline.workshop.tracker.start(start_of(pipeline, started))
+    error: TapeoutError | None = None
+    try:
+        pipeline.run(around)
+    except TapeoutError as found:
+        error = found
+    except KeyboardInterrupt:
+        error = Interrupted("interrupted; the store is clean, the next run goes on at this stage")
+    record = _record(pipeline, error, started).model_copy(update={"prefect_run": prefect_run})
+    if error is None:
+        record, error = _packaged(pipeline, record, ending, around)
+    record = record.model_copy(update={"seconds": time.monotonic() - begin})
+    return Outcome(_finished(pipeline, record, ending), error)
+
+
+def start_of(pipeline: Pipeline, started: str) -> RunStart:
+    """What is known before the first stage."""
+    loaded = pipeline.loaded
+    return RunStart(
+        name=loaded.config.name,
+        config_path=str(loaded.path),
+        config_digest=loaded.digest,
+        config_text=loaded.text,
+        git_commit=commit(ROOT),
+        started=started,
+        device=pipeline.workshop.device,
+        seed=loaded.config.seed,
+        evaluation=loaded.config.evaluation.model_dump(mode="json"),
+        budgets=loaded.config.budgets,
+    )
+
+
+def _record(pipeline: Pipeline, error: TapeoutError | None, started: str) -> RunRecord:
+    status: Status = "passed"
+    if error is not None:
+        status = "halted" if isinstance(error, BudgetExceeded) else "failed"
+        status = "interrupted" if isinstance(error, Interrupted) else status
+    loaded = pipeline.loaded
+    flagged = [verdict.message for stage in pipeline.records for verdict in stage.verdicts if verdict.flagged]
+    return RunRecord(
+        name=loaded.config.name,
+        config_path=str(loaded.path),
+        config_digest=loaded.digest,
+        config_text=loaded.text,
+        git_commit=commit(ROOT),
+        started=started,
+        status=status,
+        message=error.message if error else "; ".join(flagged),
+        device=pipeline.workshop.device,
+        data=pipeline.data,
+        stages=tuple(pipeline.records),
+        last_passed=pipeline.last_passed.digest if pipeline.last_passed else None,
+    )
+
+
+def _packaged(
+    pipeline: Pipeline, record: RunRecord, ending: Ending, around: Around
+) -> tuple[RunRecord, TapeoutError | None]:
+    artifact, version = pipeline.deployable, pipeline.loaded.config.version
+    assert artifact is not None
+    pack: Callable[[], Path] = lambda: package(record, artifact, ending.dist, pipeline.loaded.text, version)  # noqa: E731
+    try:
+        bundle = around("bundle", pack)
+    except TapeoutError as error:
+        return record.model_copy(update={"status": "failed", "message": error.message}), error
+    return record.model_copy(update={"bundle": bundle, "serve": f"sh {bundle}/serve.sh"}), None
+
+
+def _finished(pipeline: Pipeline, record: RunRecord, ending: Ending) -> RunRecord:
+    pipeline.track_rest()
+    tracked = pipeline.workshop.tracker.finish(record, Attachments(folder=ending.folder))
+    record = record.model_copy(
+        update={"mlflow_run": tracked.mlflow_run, "model_version": tracked.model_version}
+    )
+    if tracked.problem:
+        pipeline.workshop.progress.say(f"MLflow: {tracked.problem}; the run itself is not affected")
+    (ending.folder / "run.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    return record

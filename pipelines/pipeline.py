@@ -1,0 +1,247 @@
+"""What a run does, in order: fetch, stage, measure, gate. Knows neither Prefect nor MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pydantic import JsonValue
+
+from pipelines.comparing import Candidate, compare
+from pipelines.config import LoadedConfig
+from pipelines.errors import BudgetExceeded, TapeoutError
+from pipelines.evaluation.encoding import EncodingRequest
+from pipelines.keys import step_parts
+from pipelines.making import Made, Recipe, obtain
+from pipelines.measures import DeviceFacts
+from pipelines.measuring import Bench, Measurer, Subject
+from pipelines.plan import Plan, PlannedStep
+from pipelines.progress import Progress
+from pipelines.records import DataRecord, StageRecord
+from pipelines.requests import RunRequest
+from pipelines.runner import Runner
+from pipelines.sources import fetch
+from pipelines.store import Store, WorkFolder
+from pipelines.texts import Texts, read_texts
+from pipelines.tracking import Tracker
+from stages.base import Artifact, Produced
+
+T = TypeVar("T")
+
+
+class Around(Protocol):
+    """How one task of the run is carried out: as a Prefect task, or plainly."""
+
+    def __call__(self, name: str, work: Callable[[], T], retries: int = 0) -> T:
+        """Do the work and give its result."""
+        ...
+
+
+def plainly(name: str, work: Callable[[], T], retries: int = 0) -> T:
+    """Just do it."""
+    del name, retries
+    return work()
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a run works and with what."""
+
+    home: Path
+    store: Store
+    runner: Runner
+    tracker: Tracker
+    progress: Progress
+    device: DeviceFacts
+    logs: Path
+    threads: int
+
+
+@dataclass
+class Pipeline:
+    """One run of one config. `records` grows as it goes, whatever happens."""
+
+    loaded: LoadedConfig
+    plan: Plan
+    workshop: Workshop
+    records: list[StageRecord] = field(default_factory=list)
+    data: DataRecord | None = None
+    last_passed: Artifact | None = None
+    deployable: Artifact | None = None
+    _tracked: set[int] = field(default_factory=set)
+
+    def run(self, around: Around = plainly) -> None:
+        """Carry out the plan.
+
+        Raises:
+            BudgetExceeded: at the stage that broke a budget.
+            TapeoutError: whatever else ended it.
+        """
+        with self.workshop.store.in_use(), ExitStack() as stack:
+            model = around("fetch", self.fetch, 2)
+            texts = around("read-data", self.read_data, 2)
+            measurer = None
+            for planned in (None, *self.plan.steps):
+                if planned is not None:
+                    model = around(planned.step.name, partial(self.advance, planned, model))
+                if (planned.number if planned else 0) == self.plan.reference:
+                    measurer = stack.enter_context(self.measurer(model, texts))
+                if planned is not None and measurer is not None and self.plan.measured(planned):
+                    measure = partial(self.measure, measurer, planned, model)
+                    around(f"measure-{planned.step.name}", measure)
+            self.deployable = model
+
+    def fetch(self) -> Artifact:
+        """The source as an artifact."""
+        source = self.loaded.config.source
+
+        def make(work: WorkFolder) -> Produced:
+            return Produced(facts=fetch(source, work.out, self.loaded.folder, self.workshop.progress).facts)
+
+        fields: dict[str, JsonValue] = source.model_dump(mode="json")
+        recipe = Recipe("source", self.plan.source_kind, {"source": fields, **self._moving(fields)}, (), make)
+        made = obtain(self.workshop.store, recipe, self.workshop.progress)
+        role = "reference" if self.plan.reference == 0 else "source"
+        self._record(made, StageRecord(index=0, stage="source", role=role, fields=fields))
+        return made.artifact
+
+    def _moving(self, fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        """What else a source's bytes depend on: a path without a sha256 may have changed since the last run."""
+        if "path" not in fields:
+            return {}
+        path = self.loaded.folder / str(fields["path"])
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        return {"files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]}
+
+    def read_data(self) -> Texts:
+        """The evaluation texts, checked against the calibration's."""
+        texts = read_texts(self.loaded, self.workshop.home / "data", self.workshop.progress)
+        self.data = texts.record
+        return texts
+
+    def advance(self, planned: PlannedStep, model: Artifact) -> Artifact:
+        """Run one step on the artifact of the step before."""
+        stage, shop = planned.step.stage, self.workshop
+        name, log = planned.step.name, shop.logs / f"{planned.number}-{planned.step.name}.log"
+        seed = self.loaded.config.seed
+
+        def make(work: WorkFolder) -> Produced:
+            request = RunRequest(
+                stage=name,
+                fields=stage.model_dump(mode="json"),
+                model=model,
+                out=work.out,
+                scratch=work.scratch,
+                seed=seed,
+                threads=shop.threads,
+                memory_limit_gb=planned.step.memory_limit_gb,
+            )
+            return shop.runner.run(request, log, planned.step.timeout_s)
+
+        lock, versions = shop.runner.lock_digest(type(stage)), shop.runner.versions(type(stage))
+        parts = step_parts(stage, lock, {"model": model}, seed, shop.device)
+        recipe = Recipe(name, planned.gives, parts, (model.digest,), make, log, versions)
+        empty = StageRecord(
+            index=planned.number,
+            stage=name,
+            role="reference" if planned.number == self.plan.reference else "intermediate",
+            fields=stage.model_dump(mode="json"),
+            env=type(stage).env,
+            tool_versions=versions,
+        )
+        try:
+            made = obtain(shop.store, recipe, shop.progress)
+        except TapeoutError as error:
+            kept = log if log.exists() else None
+            self._keep(empty.model_copy(update={"status": "failed", "message": str(error), "log": kept}))
+            raise
+        self._record(made, empty)
+        return made.artifact
+
+    def measure(self, measurer: Measurer, planned: PlannedStep, model: Artifact) -> None:
+        """Compare the step's artifact with the reference, and judge it."""
+        assert planned.opener is not None
+        sizes = {record.artifact: record.size_bytes for record in self.records}
+        candidate = Candidate(
+            subject=Subject(model, planned.opener),
+            stage=planned.step.name,
+            size_bytes=sizes[model.digest],
+            reference_bytes=sizes[measurer.reference.artifact.digest],
+            deployable=planned.number == len(self.plan.steps),
+        )
+        comparison, seconds = compare(measurer, candidate)
+        failed = [verdict for verdict in comparison.verdicts if not verdict.passed]
+        self._amend(self.plan.reference, report=comparison.reference)
+        self._amend(
+            planned.number,
+            role="candidate",
+            report=comparison.candidate,
+            verdicts=comparison.verdicts,
+            evaluation_seconds=seconds,
+            status="halted" if failed else "completed",
+            message="; ".join(verdict.message for verdict in failed),
+        )
+        self._track(planned.number)
+        if failed:
+            raise BudgetExceeded("\n".join(verdict.message for verdict in failed), self._after_halt())
+        self.last_passed = model
+
+    def _after_halt(self) -> str:
+        kept = f"the last artifact within every budget: {self.last_passed.digest[:12]}" if self.last_passed else ""
+        return kept or "no artifact was within every budget; `tapeout artifacts ls` lists what was made"
+
+    def measurer(self, model: Artifact, texts: Texts) -> Measurer:
+        """What measures against this reference, on these texts."""
+        shop, config = self.workshop, self.loaded.config
+        bench = Bench(
+            config=config,
+            store=shop.store,
+            runner=shop.runner,
+            device=shop.device,
+            progress=shop.progress,
+            logs=shop.logs,
+            threads=shop.threads,
+            texts=texts.request,
+            data_digest=texts.record.digest,
+        )
+        return Measurer(bench, Subject(model, config.reference))
+
+    def _record(self, made: Made, empty: StageRecord) -> None:
+        entry = made.entry
+        self._keep(
+            empty.model_copy(
+                update={
+                    "cached": made.cached,
+                    "seconds": entry.seconds,
+                    "artifact": entry.digest,
+                    "kind": entry.kind,
+                    "parents": entry.parents,
+                    "facts": entry.facts,
+                    "size_bytes": entry.size_bytes,
+                    "log": self.workshop.store.log(entry),
+                }
+            )
+        )
+
+    def _keep(self, record: StageRecord) -> None:
+        self.records.append(record)
+        measured = record.index > self.plan.reference and self.plan.measured(self.plan.steps[record.index - 1])
+        if record.status == "failed" or not (measured or record.index == self.plan.reference):
+            self._track(record.index)
+
+    def _amend(self, index: int, **changes: object) -> None:
+        self.records[index] = self.records[index].model_copy(update=changes)
+
+    def _track(self, index: int) -> None:
+        self.workshop.tracker.stage(self.records[index])
+        self._tracked.add(index)
+
+    def track_rest(self) -> None:
+        """Tell the tracker of every stage that it has not heard of: the reference, and one that was not measured."""
+        for record in self.records:
+            if record.index not in self._tracked:
+                self._track(record.index)

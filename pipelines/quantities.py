@@ -1,0 +1,35 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def quantity(value: float, unit: str) -> str:
+    """A number with its unit: bytes as kB, MB or GB (decimal), shares as percent, the rest to four digits."""
+    if unit == "bytes":
+        return size(value)
+    if unit == "share":
+        return f"{value * 100:.1f}%"
+    if unit == "x":
+        return f"{value:.2f}x"
+    return f"{value:.4g} {unit}".rstrip()
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units, three digits at most: 105 MB."""
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= factor:
+            scaled = count / factor
+            return f"{scaled:.0f} {unit}" if scaled >= 100 else f"{scaled:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 0.4 s, 12 s, 3 min 20 s or 1 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

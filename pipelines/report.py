@@ -1,0 +1,189 @@
+"""The report of a run, in Markdown and in HTML: the verdict first, then every number and how it was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pipelines import display, page
+from pipelines.measures import DeviceFacts, Metric
+from pipelines.page import Block, Code, Grid, Heading, Items, Paragraph, Picture
+from pipelines.plots import Axis
+from pipelines.quantities import duration, size
+from pipelines.records import RunRecord, StageRecord
+from pipelines.redaction import redacted
+from pipelines.table import tasks_of, word
+
+OVERVIEW = (
+    "stage", "perplexity", "change", "top-1", "KL", "exact match", "TTFT p50", "TBT p50", "TBT p95", "prefill",
+    "decode", "speed-up",
+)  # fmt: skip
+SHOWN = (
+    "perplexity", "", "top1_agreement", "kl_divergence", "exact_match", "ttft_p50_ms", "tbt_p50_ms", "tbt_p95_ms",
+    "prefill_tokens_per_s", "decode_tokens_per_s", "speed_ratio",
+)  # fmt: skip
+CAPTIONS: dict[Axis, str] = {
+    "size": "Change of perplexity against size on disk",
+    "speed": "Change of perplexity against decoding speed",
+}
+
+
+def markdown(record: RunRecord) -> str:
+    """The report as GitHub-flavoured Markdown, without pictures."""
+    return page.markdown(_blocks(redacted(record, record.config_text), {}))
+
+
+def html(record: RunRecord, plots: Mapping[Axis, bytes]) -> str:
+    """The report as one self-contained HTML file; `plots` are PNGs by their x axis."""
+    return page.html(f"{record.name}: {record.status}", _blocks(redacted(record, record.config_text), plots))
+
+
+def write(record: RunRecord, folder: Path, plots: Mapping[Axis, bytes]) -> None:
+    """`report.md`, `report.html` and the pictures, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.md").write_text(markdown(record), encoding="utf-8")
+    (folder / "report.html").write_text(html(record, plots), encoding="utf-8")
+    for axis, png in plots.items():
+        (folder / f"quality_against_{axis}.png").write_bytes(png)
+
+
+def _blocks(record: RunRecord, plots: Mapping[Axis, bytes]) -> list[Block]:
+    return [
+        *_verdict(record),
+        *_stages(record),
+        *(Picture(png, CAPTIONS[axis]) for axis, png in plots.items()),
+        *_budgets(record),
+        *_notes(record),
+        *_measurements(record),
+        *_origins(record),
+        Heading("Config"),
+        Code(record.config_text, "yaml"),
+    ]
+
+
+def _verdict(record: RunRecord) -> Iterator[Block]:
+    yield Heading(f"{record.name}: {record.status.upper()}", 1)
+    if record.message:
+        yield Paragraph(record.message)
+    last = next((stage for stage in reversed(record.stages) if stage.artifact), None)
+    if last and record.status == "passed":
+        saved = f"`{last.stage}`, {size(last.size_bytes)}"
+        yield Paragraph(f"{_met(record)} The result is the output of {saved}, artifact `{last.artifact}`.")
+    elif record.status != "passed":
+        kept = f" The last artifact within every budget is `{record.last_passed}`." if record.last_passed else ""
+        yield Paragraph(f"Nothing was packaged or registered.{kept}")
+    if record.serve:
+        yield Paragraph(f"Serve it: `{record.serve}`")
+    when = f"{record.started[:19].replace('T', ' ')} UTC, " if record.started else ""
+    yield Paragraph(f"{when}{duration(record.seconds)}, on {_device(record.device)}.")
+
+
+def _met(record: RunRecord) -> str:
+    if not record.budgets:
+        return "The config sets no budget."
+    unclear = sum(verdict.flagged for stage in record.stages for verdict in stage.verdicts)
+    return (
+        f"Every budget was met, {unclear} without a clear interval (flagged)." if unclear else "Every budget was met."
+    )
+
+
+def _device(device: DeviceFacts) -> str:
+    parts = [*device.gpus, device.cpu, f"{device.cores} cores", f"{device.memory_gb:.0f} GB", device.system]
+    return ", ".join(filter(None, parts))
+
+
+def _stages(record: RunRecord) -> Iterator[Block]:
+    yield Heading("Stages")
+    tasks = tasks_of(record)
+    columns = (*OVERVIEW, *tasks.values(), "memory", "on disk")
+    yield Grid(columns, tuple(_overview(stage, list(tasks)) for stage in record.stages), frozenset(columns[1:]))
+    costs = tuple(
+        (stage.stage, stage.status, "yes" if stage.cached else "no", duration(stage.seconds), _spent(stage))
+        for stage in record.stages
+    )
+    header = ("stage", "status", "cached", "made in", "measured in")
+    yield Grid(header, costs, frozenset(header[3:]))
+    yield Items(tuple(f"`{stage.stage}`: {stage.message}" for stage in record.stages if stage.message))
+
+
+def _overview(stage: StageRecord, tasks: list[str]) -> tuple[str, ...]:
+    precision = stage.facts.get("precision")
+    name = f"{stage.stage}\n{precision}" if isinstance(precision, str) else stage.stage
+    metrics = stage.report.metrics if stage.report else {}
+    cells = [_cell(metrics.get(shown)) if shown else _change(metrics.get("perplexity")) for shown in SHOWN]
+    cells += [_cell(metrics.get(name)) for name in (*tasks, "peak_memory_bytes")]
+    return (name, *cells, size(stage.size_bytes))
+
+
+def _cell(metric: Metric | None) -> str:
+    if metric is None:
+        return "-"
+    interval = display.interval(metric) if metric.name == "perplexity" else ""
+    return f"{display.value(metric)}\n{interval}".rstrip()
+
+
+def _change(metric: Metric | None) -> str:
+    return f"{display.change(metric)}\n{display.change_interval(metric)}".rstrip() or "-" if metric else "-"
+
+
+def _spent(stage: StageRecord) -> str:
+    return duration(stage.evaluation_seconds) if stage.evaluation_seconds else "-"
+
+
+def _budgets(record: RunRecord) -> Iterator[Block]:
+    yield Heading("Budgets")
+    if not record.budgets:
+        yield Paragraph("The config sets none.")
+        return
+    rows = [(stage.stage, word(judged), judged.message) for stage in record.stages for judged in stage.verdicts]
+    if rows:
+        yield Grid(("stage", "verdict", "what was found"), tuple(rows))
+    judged = {verdict.metric for stage in record.stages for verdict in stage.verdicts}
+    yield Items(tuple(f"`{budget.metric}` was not judged." for budget in record.budgets if budget.metric not in judged))
+
+
+def _notes(record: RunRecord) -> Iterator[Block]:
+    notes = [f"`{stage.stage}`: {note}" for stage in record.stages if stage.report for note in stage.report.notes]
+    if notes:
+        yield Heading("Notes")
+        yield Items(tuple(notes))
+
+
+def _measurements(record: RunRecord) -> Iterator[Block]:
+    yield Heading("How each number was taken")
+    if record.data:
+        data = record.data
+        yield Paragraph(
+            f"Evaluation data: {data.name}, {data.documents} documents, {data.tokens} tokens, `{data.digest[:16]}`. "
+            "Intervals are 95%; changes are against the reference, from paired samples."
+        )
+    header = ("metric", "value", "95% interval", "change", "its interval", "n", "how")
+    for stage in record.stages:
+        if stage.report:
+            yield Heading(f"After {stage.stage}", 3)
+            rows = tuple(_taken(metric) for metric in stage.report.metrics.values())
+            yield Grid(header, rows, frozenset(header[1:6]))
+
+
+def _taken(metric: Metric) -> tuple[str, ...]:
+    change = (display.change(metric) or "-", display.change_interval(metric) or "-")
+    interval = display.interval(metric) or "-"
+    return (f"`{metric.name}`", display.value(metric), interval, *change, str(metric.n), metric.how)
+
+
+def _origins(record: RunRecord) -> Iterator[Block]:
+    yield Heading("Where it came from")
+    rows = tuple(
+        (stage.stage, f"`{(stage.artifact or '-')[:16]}`", _versions(stage), _fields(stage)) for stage in record.stages
+    )
+    yield Grid(("stage", "artifact", "tools", "fields"), rows)
+    commit = f"Tapeout commit `{record.git_commit[:12]}`, " if record.git_commit else ""
+    yield Paragraph(f"{commit}config `{record.config_digest[:16]}`, device `{record.device.identity[:16]}`.")
+
+
+def _versions(stage: StageRecord) -> str:
+    return "\n".join(f"{name} {version}" for name, version in stage.tool_versions.items()) or "-"
+
+
+def _fields(stage: StageRecord) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in stage.fields.items()) or "-"

@@ -1,0 +1,152 @@
+"""Where a stage runs and a session lives: in a worker inside its tool environment, or right here (tests)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from pipelines.environments import Environments
+from pipelines.errors import InputRejected
+from pipelines.evaluation.live import Live
+from pipelines.process import WorkerProcess, write_request
+from pipelines.progress import Bar, Progress
+from pipelines.requests import Moved, OpenRequest, RunRequest, produced
+from stages.base import Artifact, Context, Produced, Refused, Stage, load, name_of
+from targets.base import Target
+
+CALL_LIMIT_S = 3600.0
+
+
+class LiveSession(Protocol):
+    """An open session, wherever it lives; see `pipelines.evaluation.live.Live` for the methods."""
+
+    def call(self, method: str, **arguments: JsonValue) -> JsonValue:
+        """Ask for something and wait for the answer."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs stages and opens sessions."""
+
+    def run(self, request: RunRequest, log: Path, timeout_s: float) -> Produced:
+        """Run one stage; its result is in `request.out`."""
+        ...
+
+    def open(
+        self, target: Target, artifact: Artifact, threads: int, context_length: int, log: Path
+    ) -> AbstractContextManager[LiveSession]:
+        """A live session for the length of the block."""
+        ...
+
+    def lock_digest(self, stage: type[Stage]) -> str:
+        """Digest of everything that the stage's tool environment is made of."""
+        ...
+
+    def versions(self, stage: type[Stage]) -> dict[str, str]:
+        """Versions of the stage's tools."""
+        ...
+
+
+class SubprocessRunner:
+    """One worker a stage and one a session, each inside its tool environment."""
+
+    def __init__(self, environments: Environments, progress: Progress) -> None:
+        self._environments, self._progress = environments, progress
+
+    def run(self, request: RunRequest, log: Path, timeout_s: float) -> Produced:
+        """Run one stage in a worker."""
+        python = self._environments.python(load(request.stage).env, self._progress)
+        kept = write_request(request, log.with_name(f"{request.stage}.json"))
+        with (
+            WorkerProcess(python, "run", kept, log, request.threads) as worker,
+            self._progress.bar(request.stage) as bar,
+        ):
+            return produced(worker.answer(timeout_s, _onto(bar)))
+
+    @contextmanager
+    def open(
+        self, target: Target, artifact: Artifact, threads: int, context_length: int, log: Path
+    ) -> Iterator[LiveSession]:
+        """Open a session in a worker; it is gone at the end of the block."""
+        python = self._environments.python(type(target).env, self._progress)
+        request = OpenRequest(
+            stage=name_of(target),
+            fields=target.model_dump(mode="json"),
+            artifact=artifact,
+            threads=threads,
+            context_length=context_length,
+        )
+        kept = write_request(request, log.with_name(f"{request.stage}-{artifact.digest[:12]}.json"))
+        with WorkerProcess(python, "session", kept, log, threads) as worker:
+            with self._progress.bar(f"{request.stage}: open"):
+                facts = worker.answer(CALL_LIMIT_S)
+            yield _RemoteSession(worker, request.stage, facts, self._progress)
+
+    def lock_digest(self, stage: type[Stage]) -> str:
+        """Digest of the environment's lock file, Python and machine."""
+        return self._environments.lock_digest(stage.env)
+
+    def versions(self, stage: type[Stage]) -> dict[str, str]:
+        """The lock file's pins."""
+        return self._environments.versions(stage.env)
+
+
+class _RemoteSession:
+    def __init__(self, worker: WorkerProcess, name: str, facts: JsonValue, progress: Progress) -> None:
+        self._worker, self._name, self._facts, self._progress = worker, name, facts, progress
+
+    def call(self, method: str, **arguments: JsonValue) -> JsonValue:
+        if method == "facts":
+            return self._facts
+        if method not in {"encode", "score", "choose"}:
+            return self._worker.call(method, arguments, CALL_LIMIT_S)
+        with self._progress.bar(f"{self._name}: {method}") as bar:
+            return self._worker.call(method, arguments, CALL_LIMIT_S, _onto(bar))
+
+
+class InlineRunner:
+    """Runs everything in this process: for unit tests with the `dummy` target."""
+
+    def run(self, request: RunRequest, log: Path, timeout_s: float) -> Produced:
+        """Run one stage here."""
+        del log, timeout_s
+        context = Context(request.out, request.scratch, request.seed, request.threads, request.inputs)
+        try:
+            return load(request.stage).model_validate(request.fields).run(request.model, context)
+        except Refused as error:
+            raise InputRejected(f"`{request.stage}`: {error.message}", error.hint) from None
+
+    @contextmanager
+    def open(
+        self, target: Target, artifact: Artifact, threads: int, context_length: int, log: Path
+    ) -> Iterator[LiveSession]:
+        """Open a session here."""
+        del log
+        yield _LocalSession(
+            Live.opened(lambda: target.open(artifact, threads, context_length), threads, lambda *_: None)
+        )
+
+    def lock_digest(self, stage: type[Stage]) -> str:
+        """There is no environment."""
+        return f"inline {stage.env}"
+
+    def versions(self, stage: type[Stage]) -> dict[str, str]:
+        """There are no tools."""
+        del stage
+        return {}
+
+
+class _LocalSession:
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def call(self, method: str, **arguments: JsonValue) -> JsonValue:
+        return self._live.facts() if method == "facts" else self._live.answer(method, arguments)
+
+
+def _onto(bar: Bar) -> Callable[[Moved], None]:
+    return lambda moved: bar.update(moved.done, moved.total, moved.what)

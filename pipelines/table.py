@@ -1,0 +1,129 @@
+"""The stage table on the terminal: a row a stage, legible at 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from pipelines import display
+from pipelines.budget import Verdict
+from pipelines.measures import Metric, Report
+from pipelines.quantities import size
+from pipelines.records import RunRecord, StageRecord
+
+STYLES = {"pass": "green", "FAIL": "bold red", "flagged": "yellow"}
+
+
+def stage_table(record: RunRecord) -> Table:
+    """What was measured after every stage. Numbers that were not taken are a dash."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, leading=1, header_style="dim")
+    tasks = tasks_of(record)
+    table.add_column("stage\nprecision\nmade + eval", no_wrap=True)
+    table.add_column("perplexity\n95% interval\nchange\nits 95%, %", justify="right", no_wrap=True)
+    table.add_column("\n".join(["top-1", "KL, nats", "exact", *tasks.values()]), justify="right", no_wrap=True)
+    table.add_column("ms\nTTFT\nTBT p50\nTBT p95", justify="right", no_wrap=True)
+    table.add_column("tokens/s\nprefill\ndecode\nspeed-up", justify="right", no_wrap=True)
+    table.add_column("memory\non disk", justify="right", no_wrap=True)
+    table.add_column("budgets", overflow="fold")
+    for stage in record.stages:
+        table.add_row(*_row(stage, list(tasks)))
+    return table
+
+
+def verdict_lines(record: RunRecord) -> list[Text]:
+    """Each budget's verdict in a sentence, the last judged stage's; then what was flagged."""
+    judged = next((stage for stage in reversed(record.stages) if stage.verdicts), None)
+    verdicts = judged.verdicts if judged else ()
+    lines = [Text.assemble((f"{word(verdict):8}", STYLES[word(verdict)]), verdict.message) for verdict in verdicts]
+    notes = [note for stage in record.stages if stage.report for note in stage.report.notes]
+    return lines + [Text.assemble(("note    ", "yellow"), note) for note in dict.fromkeys(notes)]
+
+
+def word(verdict: Verdict) -> str:
+    """The verdict in one word, the same with colours and without."""
+    if not verdict.passed:
+        return "FAIL"
+    return "flagged" if verdict.flagged else "pass"
+
+
+def tasks_of(record: RunRecord) -> dict[str, str]:
+    """Metric name and task name of every multiple-choice task."""
+    names = {name for stage in record.stages if stage.report for name in stage.report.metrics}
+    return {name: name.removeprefix("accuracy_") for name in sorted(names) if name.startswith("accuracy_")}
+
+
+def _row(stage: StageRecord, tasks: list[str]) -> list[Text]:
+    if (report := stage.report) is None:
+        return [_name(stage), *[Text("-", style="dim")] * 4, Text(f"-\n{size(stage.size_bytes)}"), _budgets(stage)]
+    return [
+        _name(stage),
+        _perplexity(report),
+        _agreement(report, tasks),
+        _stack(report, ("ttft_p50_ms", _bare), ("tbt_p50_ms", _bare), ("tbt_p95_ms", _bare)),
+        _throughput(report),
+        _footprint(report, stage),
+        _budgets(stage),
+    ]
+
+
+def _name(stage: StageRecord) -> Text:
+    precision = stage.facts.get("precision")
+    what = " ".join(filter(None, [precision if isinstance(precision, str) else "", _role(stage)]))
+    spent = " + ".join(_short(part) for part in (stage.seconds, stage.evaluation_seconds) if part)
+    lines = [(stage.stage, "bold" if stage.status == "completed" else "bold red")]
+    lines += [(f"\n{line}", "dim") for line in (what, spent, "cached" if stage.cached else "") if line]
+    if stage.status != "completed":
+        lines.append((f"\n{stage.status.upper()}", "bold red"))
+    return Text.assemble(*lines)
+
+
+def _short(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _role(stage: StageRecord) -> str:
+    return "ref." if stage.role == "reference" else ""
+
+
+def _perplexity(report: Report) -> Text:
+    metric = report.metrics.get("perplexity")
+    if metric is None:
+        return Text("-", style="dim")
+    lines: list[tuple[str, str]] = [(display.value(metric), "bold"), (f"\n{display.interval(metric)}", "dim")]
+    if changed := display.change(metric):
+        lines += [(f"\n{changed}", "bold"), (f"\n{display.change_interval(metric).rstrip('%')}", "dim")]
+    return Text.assemble(*lines)
+
+
+def _agreement(report: Report, tasks: list[str]) -> Text:
+    accuracies = [(task, display.value) for task in tasks]
+    own = (("top1_agreement", display.value), ("kl_divergence", _bare), ("exact_match", display.value))
+    return _stack(report, *own, *accuracies)
+
+
+def _throughput(report: Report) -> Text:
+    names = ("prefill_tokens_per_s", "decode_tokens_per_s", "speed_ratio")
+    return _stack(report, (names[0], _bare), (names[1], _bare), (names[2], display.value))
+
+
+def _footprint(report: Report, stage: StageRecord) -> Text:
+    memory = report.metrics.get("peak_memory_bytes")
+    return Text(f"{display.value(memory) if memory else '-'}\n{size(stage.size_bytes)}")
+
+
+def _stack(report: Report, *lines: tuple[str, Callable[[Metric], str]]) -> Text:
+    return Text("\n".join(write(report.metrics[name]) if name in report.metrics else "-" for name, write in lines))
+
+
+def _bare(metric: Metric) -> str:
+    return display.scale_of(metric).bare(metric.value)
+
+
+def _budgets(stage: StageRecord) -> Text:
+    lines = [Text.assemble((word(verdict), STYLES[word(verdict)]), f" {verdict.metric}") for verdict in stage.verdicts]
+    return Text("\n").join(lines) if lines else Text("-", style="dim")

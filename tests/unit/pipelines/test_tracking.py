@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from samples import DIGESTS, run_record
+
+from pipelines import mlflow_entries as entries
+from pipelines.records import RunRecord
+from pipelines.tracking import Attachments, MlflowTracker, NullTracker, RunStart, Tracked, database
+
+
+def start_of(record: RunRecord) -> RunStart:
+    return RunStart.model_validate({name: getattr(record, name) for name in RunStart.model_fields})
+
+
+def track(home: Path, record: RunRecord, folder: Path | None = None) -> Tracked:
+    tracker = MlflowTracker.launch(home)
+    tracker.start(start_of(record))
+    for stage in record.stages:
+        tracker.stage(stage)
+    return tracker.finish(record, Attachments(folder=folder))
+
+
+@dataclass(frozen=True)
+class Store:
+    """An embedded store with one passed run, the same again, and one halted run."""
+
+    home: Path
+    bundle: Path
+    said: list[str]
+    passed: Tracked
+    again: Tracked
+    halted: Tracked
+
+    def rows(self, query: str, *values: str) -> list[tuple[str, ...]]:
+        connection = sqlite3.connect(database(self.home))
+        try:
+            return connection.execute(query, values).fetchall()
+        finally:
+            connection.close()
+
+    def table(self, name: str, run: Tracked) -> dict[str, str]:
+        return dict(self.rows(f"select key, value from {name} where run_uuid = ?", run.mlflow_run or ""))  # type: ignore[arg-type]
+
+    def artifacts(self, run: Tracked) -> Path:
+        return self.home / "mlflow" / "artifacts" / (run.mlflow_run or "") / "artifacts"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("HUB_TOKEN", "s3cret-token")
+        log = home / "quantize_gguf.log"
+        log.write_text("loaded with s3cret-token\n")
+        bundle = home / "dist" / "smol-q6k-1"
+        bundle.mkdir(parents=True)
+        record = run_record(log=log)
+        text = record.config_text + "# ${env:HUB_TOKEN}\n"
+        record = record.model_copy(update={"bundle": bundle, "config_text": text})
+        said: list[str] = []
+        MlflowTracker.launch(home, said.append).finish(record, Attachments())
+        passed = track(home, record, home / "runs" / "1")
+        return Store(home, bundle, said, passed, track(home, record), track(home, run_record("halted", 0.071)))
+
+
+def test_first_use_says_that_it_takes_a_while(store: Store) -> None:
+    assert store.said == ["MLflow: setting up its database, once, about 10 s"]
+
+
+def test_passed_run_is_found_with_its_model_version(store: Store) -> None:
+    assert store.passed.problem == ""
+    assert store.passed.experiment == "smol-q6k"
+    assert store.passed.model_version == "smol-q6k/1"
+    assert store.passed.hint == f"mlflow ui --backend-store-uri sqlite:///{database(store.home)}"
+    ((source, run),) = store.rows("select source, run_id from model_versions")
+    assert (source, run) == (store.bundle.as_uri(), store.passed.mlflow_run)
+    tags = dict(store.rows("select key, value from model_version_tags"))  # type: ignore[arg-type]
+    assert (tags["digest"], tags["verdict"]) == (DIGESTS["quantize_gguf"], "passed")
+
+
+def test_same_artifact_is_not_registered_twice(store: Store) -> None:
+    assert store.again.mlflow_run != store.passed.mlflow_run
+    assert store.again.model_version == "smol-q6k/1"
+
+
+def test_halted_run_is_there_and_registers_nothing(store: Store) -> None:
+    assert (store.halted.problem, store.halted.model_version) == ("", None)
+    tags = store.table("tags", store.halted)
+    assert (tags["verdict"], tags["halted_stage"]) == ("halted", "quantize_gguf")
+    assert tags["message"].startswith("perplexity rose 30.45 -> 32.61")
+    assert store.rows("select status from runs where run_uuid = ?", store.halted.mlflow_run or "") == [("FAILED",)]
+    assert store.rows("select count(*) from model_versions") == [(1,)]
+
+
+def test_columns_of_the_parent_are_those_of_the_deployable(store: Store) -> None:
+    metrics = store.table("latest_metrics", store.passed)
+    assert metrics["perplexity"] == pytest.approx(30.87, abs=0.01)
+    assert metrics["perplexity_change_relative"] == 0.0139
+    assert (metrics["size_bytes"], metrics["tbt_p50_ms"], metrics["seconds"]) == (138e6, 15.1, 310.0)
+    query = "select step, value from metrics where run_uuid = ? and key = 'size_bytes' order by step"
+    assert store.rows(query, store.passed.mlflow_run or "") == [(1, 538e6), (2, 271e6), (3, 138e6)]
+
+
+def test_parameters_are_budgets_and_evaluation(store: Store) -> None:
+    assert store.table("params", store.passed) == {
+        "seed": "0",
+        "evaluation.perplexity.windows": "16",
+        "evaluation.perplexity.window": "512",
+        "budget.perplexity.max_regression": "0.02",
+        "budget.perplexity.relative": "true",
+        "budget.perplexity.on_inconclusive": "point",
+        "budget.size_bytes.max": "150000000.0",
+        "budget.size_bytes.relative": "false",
+        "budget.size_bytes.on_inconclusive": "point",
+    }
+
+
+def test_every_stage_is_a_nested_run(store: Store) -> None:
+    query = (
+        "select name, status, runs.run_uuid from runs join tags on tags.run_uuid = runs.run_uuid "
+        "where key = 'mlflow.parentRunId' and value = ? order by name"
+    )
+    rows = store.rows(query, store.passed.mlflow_run or "")
+    assert [row[:2] for row in rows] == [
+        ("0-source", "FINISHED"),
+        ("1-import_gguf", "FINISHED"),
+        ("2-gguf", "FINISHED"),
+        ("3-quantize_gguf", "FINISHED"),
+    ]
+    last = Tracked(mlflow_run=rows[-1][2])
+    assert store.table("params", last)["precision"] == "q6_k"
+    assert store.table("tags", last)["tool.llama-cpp-python"] == "0.3.36"
+    assert store.table("latest_metrics", last)["evaluation_seconds"] == 145.0
+    assert [row[1] for row in store.rows(query, store.halted.mlflow_run or "")][-1] == "FAILED"
+
+
+def test_dataset_is_an_input(store: Store) -> None:
+    query = (
+        "select distinct name, digest, dataset_profile from datasets join inputs on dataset_uuid = source_id "
+        "where destination_id = ?"
+    )
+    ((name, digest, profile),) = store.rows(query, store.passed.mlflow_run or "")
+    assert (name, digest, json.loads(profile)) == ("python-docs", "f" * 36, {"documents": 39, "tokens": 8192})
+
+
+def test_report_pictures_and_config_are_attached(store: Store) -> None:
+    pictures = ["quality_against_size.png", "quality_against_speed.png"]
+    names = ["config.yaml", *pictures, "report.html", "report.md"]
+    assert sorted(path.name for path in store.artifacts(store.passed).iterdir()) == names
+    assert sorted(path.name for path in (store.home / "runs" / "1").iterdir()) == names[1:]
+
+
+def test_secret_of_the_config_is_nowhere_in_the_store(store: Store) -> None:
+    logs = (store.home / "mlflow").glob("artifacts/*/artifacts/logs/quantize_gguf.log")
+    assert {log.read_text() for log in logs} == {"loaded with ${env:HUB_TOKEN}\n"}
+    written = [path.read_bytes() for path in (store.home / "mlflow").rglob("*") if path.is_file()]
+    assert not any(b"s3cret" in content for content in written)
+
+
+def test_killed_orchestrator_leaves_a_killed_run(store: Store) -> None:
+    script = (
+        "import os, sys, time; from pathlib import Path; from pipelines.tracking import *\n"
+        f"tracker = MlflowTracker.launch(Path({str(store.home)!r}))\n"
+        "tracker.start(RunStart.model_validate_json(sys.argv[1]))\n"
+        "print(tracker._process.pid, flush=True)\n"
+        "tracker._process.stdout.readline(); os.kill(os.getpid(), 9)\n"
+    )
+    start = start_of(run_record()).model_copy(update={"name": "killed"})
+    environment = {key: text for key, text in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    command = [sys.executable, "-c", script, start.model_dump_json()]
+    parent = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert parent.returncode == -9
+    writer = Path(f"/proc/{parent.stdout.strip()}/cmdline")
+    deadline = time.monotonic() + 30
+    while writer.exists() and b"mlflow_writer" in writer.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    query = "select status from runs join experiments using (experiment_id) where experiments.name = 'killed'"
+    assert store.rows(query) == [("KILLED",)]
+
+
+def test_server_that_is_away_is_a_reason_and_the_report_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    tracked = track(tmp_path, run_record(), tmp_path / "runs")
+    assert tracked == Tracked(problem="http://127.0.0.1:9 cannot be reached: Connection refused")
+    assert (tmp_path / "runs" / "report.html").is_file()
+
+
+def test_writer_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    tracker = MlflowTracker.launch(tmp_path, time_limit_s=0.05)
+    tracker.start(start_of(run_record()))
+    tracked = tracker.finish(run_record(), Attachments())
+    assert tracked == Tracked(problem="MLflow did not finish within 0.05 s")
+
+
+def test_null_tracker_tracks_nothing() -> None:
+    tracker = NullTracker()
+    tracker.start(start_of(run_record()))
+    tracker.stage(run_record().stages[0])
+    assert tracker.finish(run_record(), Attachments()) == Tracked()
+
+
+def test_metric_that_the_last_stage_lacks_is_not_shown_as_its_own() -> None:
+    record = run_record()
+    last = record.stages[-1]
+    assert last.report is not None
+    metrics = {name: metric for name, metric in last.report.metrics.items() if name != "load_s"}
+    report = last.report.model_copy(update={"metrics": metrics})
+    record = record.model_copy(update={"stages": (*record.stages[:-1], last.model_copy(update={"report": report}))})
+    assert "load_s" not in {name for name, _, _ in entries.series(record)}
+
+
+def test_description_says_what_each_stage_cost() -> None:
+    record = run_record(cached=True).model_copy(update={"serve": "dist/a/serve.sh"})
+    assert entries.description(record).splitlines() == [
+        "**passed**",
+        "",
+        "Serve it: `dist/a/serve.sh`",
+        "",
+        "| stage | made in | measured in | size | verdict |",
+        "|---|---|---|---|---|",
+        "| source | 4.1 s (cached) | 0.0 s | 91.7 MB | not judged |",
+        "| import_gguf | 14 s (cached) | 1 min 1 s | 538 MB | not judged |",
+        "| gguf | 9.0 s (cached) | 1 min 10 s | 271 MB | flagged |",
+        "| quantize_gguf | 3.4 s (cached) | 2 min 25 s | 138 MB | flagged |",
+    ]
+
+
+def test_tracking_imports_nothing_heavy() -> None:
+    heavy = ("mlflow", "matplotlib", "prefect", "rich")
+    script = f"import sys, pipelines.tracking; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True) == "[]\n"

@@ -1,0 +1,65 @@
+"""What every file of stages/ and targets/ keeps to, so that a newcomer's file needs no test of its form."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from stages.base import ROOT, Stage, load, name_of, names
+from targets.base import Target
+
+NAMES = sorted(names())
+TOOLCHAINS = ("torch", "transformers", "llama_cpp", "gguf", "onnx", "onnxruntime", "openvino", "tensorrt")
+ANSWERS = f"""
+import sys
+from stages.base import load, names
+for name in names():
+    reason = load(name).unavailable()
+    assert reason is None or isinstance(reason, str), name
+loaded = sorted(set({TOOLCHAINS!r}) & set(sys.modules))
+assert not loaded, loaded
+"""
+
+
+def instance(stage: type[Stage]) -> Stage:
+    """The stage with its defaults, and the first choice of each field that has none."""
+    required = {key: field for key, field in stage.model_fields.items() if field.default is PydanticUndefined}
+    properties = stage.model_json_schema()["properties"]
+    return stage.model_validate({key: properties[key]["enum"][0] for key in required})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_says_what_it_is_for_and_holds_one_class(name: str) -> None:
+    stage = load(name)
+
+    assert (importlib.import_module(stage.__module__).__doc__ or "").strip()
+    assert (stage.__doc__ or "").strip()
+    assert name_of(stage) == name
+    assert issubclass(stage, Target) == stage.__module__.startswith("targets.")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_what_it_takes_and_makes_and_where_it_runs(name: str) -> None:
+    stage = load(name)
+
+    assert stage.consumes
+    assert stage.produces
+    assert stage.version >= 1
+    if stage.env != "dummy":
+        assert (ROOT / "envs" / f"{stage.env}.in").is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_fields_are_described_and_survive_json(name: str) -> None:
+    stage = load(name)
+    made = instance(stage)
+
+    assert all(field.description for field in stage.model_fields.values())
+    assert stage.model_validate(json.loads(made.model_dump_json())) == made
+
+
+def test_availability_is_answered_without_a_toolchain() -> None:
+    subprocess.run([sys.executable, "-c", ANSWERS], cwd=ROOT, check=True)
