@@ -70,7 +70,9 @@ def _run() -> int:
 def _report(error: TapeoutError) -> int:
     if "--json" in sys.argv and not getattr(error, "in_record", False):
         mistakes = error.mistakes if isinstance(error, ConfigErrors) else [error.message]
-        click.echo(json.dumps({"status": "error", "exit_code": error.exit_code, "mistakes": mistakes, "hint": error.hint}))
+        click.echo(
+            json.dumps({"status": "error", "exit_code": error.exit_code, "mistakes": mistakes, "hint": error.hint})
+        )
     click.echo(f"\n{error}\n", err=True)
     return error.exit_code
 

@@ -12,10 +12,10 @@ from pipelines.evaluation.agreement import exact_match, kl_divergence, self_agre
 from pipelines.evaluation.perplexity import perplexity
 from pipelines.evaluation.scores import Scores
 from pipelines.evaluation.speed import size_metric, speed_metrics, warnings
+from pipelines.keys import evaluation_digest
 from pipelines.making import Recipe, obtain
 from pipelines.measures import Metric, Report
 from pipelines.measuring import Measurer, Subject, loaded
-from pipelines.keys import evaluation_digest
 from pipelines.store import WorkFolder
 from stages.base import Frozen, Produced
 

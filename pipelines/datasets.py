@@ -10,11 +10,11 @@ from pathlib import Path
 from pipelines import readers, registry
 from pipelines.downloads import check_digest, sha256_of, space_checked
 from pipelines.errors import DataError
+from pipelines.evaluation.questions import Question
 from pipelines.fields import BuiltinData, DataSource, HfData, PackageData, PathData
 from pipelines.overlap import SHINGLE_WORDS, shared
 from pipelines.progress import Progress
 from pipelines.python_docs import python_docs
-from pipelines.readers import Question
 from stages.base import Frozen
 
 SEPARATOR = "\n\n"  # between documents, where perplexity's windows are cut from the whole text

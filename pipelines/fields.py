@@ -163,4 +163,6 @@ class Evaluation(Frozen):
     generation: Generation | None = Generation()
     speed: Speed | None = Speed()
     tasks: dict[str, Task] = Field({}, description="accuracy of each, under the name given here")
-    time_limit_s: float = Field(3600, gt=0, description="seconds of scoring a stage, draws for inconclusive verdicts included")
+    time_limit_s: float = Field(
+        3600, gt=0, description="seconds of scoring a stage, draws for inconclusive verdicts included"
+    )

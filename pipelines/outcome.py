@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.bundle import package
+from pipelines import report
+from pipelines.bundle import package, serve_command
 from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError
 from pipelines.git import commit
 from pipelines.pipeline import Around, Pipeline, plainly
 from pipelines.records import RunRecord, Status
-from pipelines.tracking import Attachments, RunStart
+from pipelines.tracking import Attachments, NullTracker, RunStart
 from stages.base import ROOT
 
 
@@ -33,9 +34,7 @@ class Ending:
     dist: Path
 
 
-def execute(
-    pipeline: Pipeline, ending: Ending, around: Around = plainly, prefect_run: str | None = None
-) -> Outcome:
+def execute(pipeline: Pipeline, ending: Ending, around: Around = plainly, prefect_run: str | None = None) -> Outcome:
     """Run the pipeline to its end, whatever that is, and leave the record."""
     started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     pipeline.workshop.tracker.start(start_of(pipeline, started))
@@ -86,6 +85,9 @@ def _record(pipeline: Pipeline, error: TapeoutError | None, started: str) -> Run
         started=started,
         status=status,
         message=error.message if error else "; ".join(flagged),
+        seed=loaded.config.seed,
+        evaluation=loaded.config.evaluation.model_dump(mode="json"),
+        budgets=loaded.config.budgets,
         device=pipeline.workshop.device,
         data=pipeline.data,
         stages=tuple(pipeline.records),
@@ -103,15 +105,15 @@ def _packaged(
         bundle = around("bundle", pack)
     except TapeoutError as error:
         return record.model_copy(update={"status": "failed", "message": error.message}), error
-    return record.model_copy(update={"bundle": bundle, "serve": f"sh {bundle}/serve.sh"}), None
+    return record.model_copy(update={"bundle": bundle, "serve": serve_command(bundle)}), None
 
 
 def _finished(pipeline: Pipeline, record: RunRecord, ending: Ending) -> RunRecord:
     pipeline.track_rest()
     tracked = pipeline.workshop.tracker.finish(record, Attachments(folder=ending.folder))
-    record = record.model_copy(
-        update={"mlflow_run": tracked.mlflow_run, "model_version": tracked.model_version}
-    )
+    record = record.model_copy(update={"mlflow_run": tracked.mlflow_run, "model_version": tracked.model_version})
+    if isinstance(pipeline.workshop.tracker, NullTracker):
+        report.write(record, ending.folder, {})  # the MLflow writer does it for itself
     if tracked.problem:
         pipeline.workshop.progress.say(f"MLflow: {tracked.problem}; the run itself is not affected")
     (ending.folder / "run.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")

@@ -14,7 +14,6 @@ from pydantic import JsonValue
 from pipelines.comparing import Candidate, compare
 from pipelines.config import LoadedConfig
 from pipelines.errors import BudgetExceeded, TapeoutError
-from pipelines.evaluation.encoding import EncodingRequest
 from pipelines.keys import step_parts
 from pipelines.making import Made, Recipe, obtain
 from pipelines.measures import DeviceFacts

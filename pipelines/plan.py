@@ -14,7 +14,7 @@ from pipelines.mistakes import did_you_mean, mistake
 from stages.base import ROOT, load, names
 from targets.base import Target
 
-KIND_OF_SUFFIX = {".gguf": "gguf", ".onnx": "onnx"}
+KIND_OF_SUFFIX = {".gguf": "gguf", ".onnx": "onnx", ".dummy": "dummy"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def kind_of_source(source: Source, folder: Path) -> str:
     name = {PackageSource: "file", PathSource: "path", UrlSource: "url"}[type(source)]
     suffix = Path(str(getattr(source, name))).suffix
     if isinstance(source, PathSource) and (folder / source.path).is_dir():
-        return "dummy" if (folder / source.path / "dummy.json").exists() else "hf"
+        return "hf"
     return KIND_OF_SUFFIX.get(suffix, "hf")
 
 
@@ -108,7 +108,11 @@ def _chain(config: PipelineConfig, kind: str) -> Found:
         stage = type(step.stage)
         if kind not in stage.consumes:
             takes = " or ".join(sorted(stage.consumes))
-            yield f"step {number} `{step.name}`", f"takes {takes}, but {before} gives {kind}", _bridge(kind, stage.consumes)
+            yield (
+                f"step {number} `{step.name}`",
+                f"takes {takes}, but {before} gives {kind}",
+                _bridge(kind, stage.consumes),
+            )
         kind, before = stage.produces, f"step {number} `{step.name}`"
 
 

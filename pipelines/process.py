@@ -53,6 +53,11 @@ class WorkerProcess:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
+    @property
+    def pid(self) -> int:
+        """Process and process group of the worker."""
+        return self._process.pid
+
     def call(
         self, method: str, arguments: dict[str, JsonValue], timeout_s: float, progress: Progress = ignore
     ) -> JsonValue:
@@ -145,4 +150,3 @@ def write_request(request: BaseModel, path: Path) -> Path:
 def _close(stream: IO[str]) -> None:
     with suppress(BrokenPipeError):  # a call was still in the buffer
         stream.close()
-

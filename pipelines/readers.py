@@ -8,17 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import DataError
-from stages.base import Frozen
+from pipelines.evaluation.questions import Question
 
 INPUT_PREFIX, OUTPUT_PREFIX = "\nQ: ", "\nA: "  # BIG-bench's defaults for a task that sets none
-
-
-class Question(Frozen):
-    """One multiple-choice question. What is scored is `prompt + choice`: the space between them leads the choice."""
-
-    prompt: str
-    choices: tuple[str, ...]
-    answer: int
 
 
 def text(path: Path) -> tuple[str, ...]:

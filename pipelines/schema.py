@@ -47,4 +47,3 @@ def _step(stages: Schema, limits: Schema) -> Schema:
         "oneOf": [{"required": [name]} for name in stages],
     }
     return {"anyOf": [{"enum": list(stages)}, keyed]}
-

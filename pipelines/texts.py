@@ -9,7 +9,8 @@ import numpy as np
 
 from pipelines.config import LoadedConfig
 from pipelines.datasets import check_disjoint, documents, questions
-from pipelines.evaluation.encoding import EncodingRequest, Question
+from pipelines.evaluation.encoding import EncodingRequest
+from pipelines.evaluation.questions import Question
 from pipelines.fields import Task
 from pipelines.progress import Progress
 from pipelines.records import DataRecord
@@ -34,22 +35,14 @@ def read_texts(loaded: LoadedConfig, cache: Path, progress: Progress) -> Texts:
     evaluation = documents(data.evaluation, base, cache, progress)
     if data.calibration is not None:
         check_disjoint(evaluation, documents(data.calibration, base, cache, progress))
-    text = "\n\n".join(evaluation.texts)
-    tasks = {
-        name: _drawn(task, loaded, cache, progress) for name, task in loaded.config.evaluation.tasks.items()
-    }
-    request = EncodingRequest(text=text, tasks=tasks)
+    tasks = {name: _drawn(task, loaded, cache, progress) for name, task in loaded.config.evaluation.tasks.items()}
+    request = EncodingRequest(text=evaluation.text, tasks=tasks)
     digest = key_of(request.model_dump(mode="json"))
-    record = DataRecord(
-        name=evaluation.name, digest=digest, documents=len(evaluation.texts), tokens=0
-    )
+    record = DataRecord(name=evaluation.name, digest=digest, documents=len(evaluation.texts), tokens=0)
     return Texts(request, record)
 
 
 def _drawn(task: Task, loaded: LoadedConfig, cache: Path, progress: Progress) -> tuple[Question, ...]:
     every = questions(task.data, loaded.folder, cache, progress).questions
     order = np.random.default_rng(loaded.config.seed).permutation(len(every))[: task.examples]
-    return tuple(
-        Question(prompt=every[number].prompt, choices=every[number].choices, answer=every[number].answer)
-        for number in sorted(order)
-    )
+    return tuple(every[number] for number in sorted(order))

@@ -27,7 +27,9 @@ def ls(as_json: bool) -> None:
         click.echo(json.dumps([entry.model_dump(mode="json") for entry in entries]))
         return
     for entry in entries:
-        click.echo(f"{entry.digest[:12]}  {size(entry.size_bytes):>8}  {entry.used[:16]}  {entry.kind:<14} {entry.stage}")
+        click.echo(
+            f"{entry.digest[:12]}  {size(entry.size_bytes):>8}  {entry.used[:16]}  {entry.kind:<14} {entry.stage}"
+        )
 
 
 @command.command("show")

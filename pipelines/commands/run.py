@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--dist", type=click.Path(path_type=Path), default=Path("dist"), show_default=True, help="Bundles go here.")
+@click.option(
+    "--dist", type=click.Path(path_type=Path), default=Path("dist"), show_default=True, help="Bundles go here."
+)
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON report on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.option("--no-mlflow", is_flag=True, help="Track nothing.")
@@ -52,9 +54,6 @@ def _show(outcome: Outcome) -> None:
     if any(stage.report for stage in record.stages):
         console.print(stage_table(record))
         console.print(*verdict_lines(record), sep="\n")
-    for stage in record.stages:
-        for note in stage.report.notes if stage.report and stage.role == "candidate" else ():
-            console.print(f"{stage.stage}: {note}", style="yellow", highlight=False, soft_wrap=True)
     if record.bundle:
         console.print(f"\nbundle  {record.bundle}\nserve   {record.serve}", highlight=False, soft_wrap=True)
     if record.model_version:

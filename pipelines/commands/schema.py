@@ -21,4 +21,6 @@ def command(what: str, output: Path | None) -> None:
         click.echo(text)
     else:
         output.write_text(text + "\n", encoding="utf-8")
-        click.echo(f'{output}: written; `# yaml-language-server: $schema={output}` on top of a config uses it', err=True)
+        click.echo(
+            f"{output}: written; `# yaml-language-server: $schema={output}` on top of a config uses it", err=True
+        )

@@ -55,9 +55,15 @@ def log_likelihoods(
 
 
 def correct(choices: Choices, likelihoods: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each question's most likely choice is its answer, shape (questions,)."""
-    best = [np.flatnonzero(choices.question == q) for q in np.unique(choices.question)]
-    return np.array([choices.answer[rows[np.argmax(likelihoods[rows])]] for rows in best], dtype=np.bool_)
+    """Whether each question's most likely choice, a token on average, is its answer; shape (questions,).
+
+    A plain sum would prefer short choices: on social_iqa it left the reference at 35% where chance is 33%, the mean
+    a token reached 48%.
+    """
+    lengths = np.diff(np.r_[0, choices.ends]) - choices.starts
+    rated = likelihoods / lengths
+    rows = [np.flatnonzero(choices.question == question) for question in np.unique(choices.question)]
+    return np.array([choices.answer[mine[np.argmax(rated[mine])]] for mine in rows], dtype=np.bool_)
 
 
 def accuracy(task: str, candidate: NDArray[np.bool_], reference: NDArray[np.bool_] | None) -> Metric:

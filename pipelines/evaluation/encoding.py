@@ -7,16 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.evaluation.accuracy import Choices
+from pipelines.evaluation.questions import Question
 from stages.base import Frozen
 from targets.base import TextSession, Tokens
-
-
-class Question(Frozen):
-    """A multiple-choice question: the text before the choice, the choices, and which one is right."""
-
-    prompt: str
-    choices: tuple[str, ...]
-    answer: int
 
 
 class EncodingRequest(Frozen):

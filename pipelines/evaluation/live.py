@@ -66,9 +66,7 @@ class Live:
     def choose(self, choices: str, out: str) -> None:
         """Log-likelihoods of the choices of a Choices file; a .npy file goes to `out`."""
         loaded = Choices.load(Path(choices))
-        found = log_likelihoods(
-            self._session, loaded, lambda done: self._moved(done, len(loaded.ends), "choices")
-        )
+        found = log_likelihoods(self._session, loaded, lambda done: self._moved(done, len(loaded.ends), "choices"))
         np.save(out, found)
 
     def generate(self, prompt: list[int], n: int) -> dict[str, JsonValue]:

@@ -29,7 +29,7 @@ def perplexity(candidate: Scores, reference: Scores | None, seed: int) -> Metric
 
 
 def _mean_exp(loss: Floats, drawn: NDArray[np.int64]) -> Floats:
-    """exp of the mean over each draw's windows, shape (draws,)."""
+    """Exp of the mean over each draw's windows, shape (draws,)."""
     result: Floats = np.exp(loss[drawn].mean(axis=1))
     return result
 

@@ -41,18 +41,14 @@ def _decoding(samples: Samples, side: Side, seed: int) -> list[Metric]:
     gaps = {one: np.array([getattr(pair, one).gaps_s for pair in samples.pairs]) * 1000 for one in _sides(side)}
     n = gaps[side].shape[1]
     how = f"{len(samples.pairs)} blocks of {n} gaps, alternating with the reference, stopped by {samples.stopped}"
-    found = [
-        _paired(f"tbt_p{percent}_ms", gaps, side, _percentile(percent), seed, how) for percent in (50, 95, 99)
-    ]
+    found = [_paired(f"tbt_p{percent}_ms", gaps, side, _percentile(percent), seed, how) for percent in (50, 95, 99)]
     rates = {one: n / (milliseconds.sum(axis=1) / 1000) for one, milliseconds in gaps.items()}
     found.append(_paired("decode_tokens_per_s", rates, side, _median, seed, how))
     ratio = ratio_of(samples.pairs, seed) if side == "candidate" else exactly(1.0)
     return [*found, metric("speed_ratio", ratio, len(samples.pairs), "median ratio of times between tokens")]
 
 
-def _paired(
-    name: str, values: dict[Side, Floats], side: Side, statistic: Statistic, seed: int, how: str
-) -> Metric:
+def _paired(name: str, values: dict[Side, Floats], side: Side, statistic: Statistic, seed: int, how: str) -> Metric:
     mine, n = values[side], len(values[side])
 
     def of(array: Floats) -> Callable[[NDArray[np.int64]], Floats]:
@@ -110,9 +106,11 @@ def warnings(samples: SpeedSamples, size_bytes: int) -> list[str]:
     for at_length in samples.lengths:
         change = drift(at_length)
         if abs(change) > DRIFT:
-            found.append(f"the machine's own speed drifted by {change:+.0%} while speed was measured; ratios still hold")
+            found.append(
+                f"the machine's own speed drifted by {change:+.0%} while speed was measured; ratios still hold"
+            )
         if at_length.stopped != "precision":
-            found.append(f"speed at {at_length.prompt_tokens} prompt tokens: stopped by the limit of {at_length.stopped}")
+            found.append(_imprecise(at_length))
     needed = size_bytes / _fastest(samples.lengths[0]) / 1e9
     if needed > 1.5 * samples.memory_bandwidth_gb_s:
         found.append(
@@ -120,6 +118,13 @@ def warnings(samples: SpeedSamples, size_bytes: int) -> list[str]:
             f"memory was measured at {samples.memory_bandwidth_gb_s:.0f} GB/s"
         )
     return found
+
+
+def _imprecise(samples: Samples) -> str:
+    ratio = ratio_of(samples.pairs, 0)
+    width = (ratio.high - ratio.low) / 2 / ratio.value
+    limit = "the time limit" if samples.stopped == "time" else f"{len(samples.pairs)} pairs"
+    return f"speed ratio at {samples.prompt_tokens} prompt tokens is known to {width:.0%} only: stopped by {limit}"
 
 
 def _fastest(samples: Samples) -> float:

@@ -195,7 +195,7 @@ def test_a_folder_without_a_tokenizer_is_refused(hf: Artifact, tmp_path: Path) -
     folder = shutil.copytree(hf.path, tmp_path / "hf")
     (folder / "tokenizer.model").unlink()
 
-    with pytest.raises(Refused, match="llama.cpp's converter refused the model"):
+    with pytest.raises(Refused, match=r"llama\.cpp's converter refused the model"):
         run(Gguf(), artifact("hf", folder), tmp_path / "out")
 
 
