@@ -27,11 +27,12 @@ dev: $(DEV)  ## setup, and what lint and test need
 run: setup  ## the main job: CONFIG=configs/...
 	$(BIN)/tapeout run $(CONFIG)
 
-lint: dev  ## ruff, mypy --strict, import-linter
+lint: dev  ## ruff, mypy --strict, import-linter, docs/config.md as the code says
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
 
 unit: dev  ## seconds, no toolchain
 	$(BIN)/python -m pytest tests/unit tests/configs

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from pipelines.progress import Bar
+from pipelines.progress import Bar, Silent
 
 
 class RichProgress:
@@ -33,14 +33,17 @@ class RichProgress:
     @contextmanager
     def bar(self, what: str, total: float | None = None, unit: str = "") -> Iterator[Bar]:
         """A bar, gone at the end of the block."""
+        if not self._console.is_terminal:
+            with Silent().bar(what) as unseen:
+                yield unseen
+            self.say(f"{what}: done")
+            return
         columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30)]
         columns += [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [_Count(unit)]
         columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
         with Progress(*columns, console=self._console, transient=True) as progress:
             bar = _RichBar(progress, progress.add_task(what, total=total))
             yield bar
-        if not self._console.is_terminal:
-            self._console.print(f"{what}: done")
 
     def say(self, message: str) -> None:
         """Print a line."""

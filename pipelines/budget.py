@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
 from pipelines.measures import QUALITY_PARTS, Interval, Metric, Report, kind_of
-from pipelines.quantities import quantity
+from pipelines.quantities import difference, quantity
 from stages.base import Frozen
 
 Decision = Literal["pass", "fail", "inconclusive"]
-_SIZE = re.compile(r"^([0-9.]+) ?(kB|MB|GB)$")
-_FACTOR = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
+LIMITS = ("max_regression", "min", "max")
+_NUMBER = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+_WITH_UNIT = re.compile(_NUMBER + r" ?(%|kB|MB|GB)")
+_FACTOR = {"%": 0.01, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+_UNIT_OF = {"%": "share", "kB": "bytes", "MB": "bytes", "GB": "bytes"}
+_LEANING: dict[Decision, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
+
+
+Limit = Annotated[
+    float | None,
+    Field(allow_inf_nan=False),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^{_WITH_UNIT.pattern}$"}, {"type": "null"}]},
+        mode="validation",
+    ),
+]
 
 
 class Verdict(Frozen):
@@ -30,10 +44,10 @@ class Budget(Frozen):
     """The least that must hold of one metric, against the reference or in itself."""
 
     metric: str = Field(description="a metric's name: perplexity, top1_agreement, kl_divergence, size_bytes, ...")
-    max_regression: float | None = Field(None, ge=0, description="how much worse than the reference; `2%` is relative")
+    max_regression: Limit = Field(None, ge=0, description="how much worse than the reference; `2%` is relative")
     relative: bool = Field(False, description="max_regression is a share of the reference's value")
-    min: float | None = Field(None, description="least value")
-    max: float | None = Field(None, description="greatest value; sizes may be written as `150 MB`")
+    min: Limit = Field(None, description="least value; shares may be written as `98%`")
+    max: Limit = Field(None, description="greatest value; sizes may be written as `150 MB`")
     on_inconclusive: Literal["fail", "point", "pass"] = Field(
         "point", description="what decides when the interval still spans the limit: `point` is the measured value"
     )
@@ -43,16 +57,18 @@ class Budget(Frozen):
     def _shorthand(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        value = {key: _bytes(item) for key, item in value.items()}
-        limit = value.get("max_regression")
-        if isinstance(limit, str) and re.fullmatch(r"[0-9.]+%", limit):
-            return {**value, "max_regression": float(limit[:-1]) / 100, "relative": True}
-        return value
+        limit, kind = str(value.get("max_regression")), kind_of(str(value.get("metric")))
+        share = {"max_regression": _number(limit, "share"), "relative": True}
+        found = {key: _number(value.get(key), kind.unit if kind else "") for key in LIMITS}
+        found |= share if share["max_regression"] is not None else {}
+        return {**value, **{key: number for key, number in found.items() if number is not None}}
 
     @model_validator(mode="after")
     def _limits_something(self) -> Budget:
         if self.max_regression is None and self.min is None and self.max is None:
             raise ValueError("a budget needs `max_regression`, `min` or `max`")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("`min` is greater than `max`")
         return self
 
     @property
@@ -65,21 +81,24 @@ class Budget(Frozen):
         """The strictest of the budget's limits decides. The metric carries its paired change to the reference."""
         measured = candidate.metrics.get(self.metric)
         if measured is None:
-            message = f"{self.metric} was not measured after {candidate.stage}"
-            return Verdict(decision="fail", passed=False, metric=self.metric, message=message)
-        verdicts = [self._verdict(measured, name, candidate.stage) for name in self._limits()]
-        return min(verdicts, key=lambda verdict: (verdict.passed, verdict.decision == "pass"))
+            return self._unjudged("was not measured", candidate.stage)
+        verdicts = [
+            self._verdict(measured, name, candidate.stage) for name in LIMITS if getattr(self, name) is not None
+        ]
+        return min(verdicts, key=lambda verdict: (verdict.passed, _LEANING[verdict.decision]))
 
-    def _limits(self) -> list[Literal["max_regression", "min", "max"]]:
-        return [name for name in ("max_regression", "min", "max") if getattr(self, name) is not None]
+    def _unjudged(self, why: str, stage: str) -> Verdict:
+        return Verdict(decision="fail", passed=False, metric=self.metric, message=f"{self.metric} {why} after {stage}")
 
     def _verdict(self, measured: Metric, limit: str, stage: str) -> Verdict:
+        if limit == "max_regression" and self._change(measured) is None:
+            return self._unjudged("has nothing to be compared with: the reference's is 0 or was not measured", stage)
         loss, allowed = self._loss(measured, limit)
-        decision: Decision = "inconclusive"
+        decision: Decision = "fail"  # so a value that is no number is one
         if loss.high <= allowed:
             decision = "pass"
-        elif loss.low > allowed:
-            decision = "fail"
+        elif loss.low <= allowed:
+            decision = "inconclusive"
         passed = decision == "pass" or (decision == "inconclusive" and self._on_inconclusive(loss.value <= allowed))
         message = _message(measured, self, limit) + f" after {stage}"
         if decision == "inconclusive":
@@ -101,15 +120,18 @@ class Budget(Frozen):
             return measured.interval, self.max or 0.0
         if limit == "min":
             return measured.interval.scaled(-1), -(self.min or 0.0)
-        change = measured.relative if self.relative else measured.change
-        if change is None:
-            raise ValueError(f"{self.metric} has no reference to regress from")
+        change = self._change(measured)
+        assert change is not None
         return change.scaled(-1 if measured.higher_is_better else 1), self.max_regression or 0.0
 
+    def _change(self, measured: Metric) -> Interval | None:
+        return measured.relative if self.relative else measured.change
 
-def _bytes(value: Any) -> Any:
-    match = _SIZE.match(value) if isinstance(value, str) else None
-    return float(match[1]) * _FACTOR[match[2]] if match else value
+
+def _number(value: Any, unit: str) -> float | None:
+    """What `98%` or `150 MB` stands for; None if it is no text of that unit."""
+    match = _WITH_UNIT.fullmatch(value) if isinstance(value, str) else None
+    return float(match[1]) * _FACTOR[match[2]] if match and _UNIT_OF[match[2]] == unit else None
 
 
 def _message(measured: Metric, budget: Budget, limit: str) -> str:
@@ -123,10 +145,8 @@ def _message(measured: Metric, budget: Budget, limit: str) -> str:
     assert change is not None
     was = quantity(measured.value - (measured.change.value if measured.change else 0.0), measured.unit)
     verb = "rose" if change.value > 0 else "fell" if change.value < 0 else "stayed"
-    by, low, high = (_change(bound, budget.relative) for bound in (change.value, change.low, change.high))
-    allowed = _change(budget.max_regression or 0.0, budget.relative).lstrip("+")
-    return f"{name} {verb} {was} -> {now} ({by}, interval {low.lstrip('+')}..{high.lstrip('+')}, allowed {allowed})"
-
-
-def _change(value: float, relative: bool) -> str:
-    return f"{value * 100:+.2f}".rstrip("0").rstrip(".") + "%" if relative else f"{value:+.4g}"
+    unit = "%" if budget.relative else measured.unit
+    by, low, high = (difference(bound, unit) for bound in (change.value, change.low, change.high))
+    spread = f", interval {low.lstrip('+')}..{high.lstrip('+')}" if change.low != change.high else ""
+    allowed = difference(budget.max_regression or 0.0, unit).lstrip("+")
+    return f"{name} {verb} {was} -> {now} ({by}{spread}, allowed {allowed})"

@@ -53,7 +53,7 @@ def compare(measurer: Measurer, candidate: Candidate) -> tuple[Comparison, float
         "reference": measurer.identity(measurer.reference),
         "stage": candidate.stage,
         "deployable": candidate.deployable,
-        "data": bench.data_digest,
+        "data": bench.data.digest,
         "evaluation": config.evaluation.model_dump(mode="json"),
         "budgets": [budget.model_dump(mode="json") for budget in config.budgets],
         "seed": config.seed,

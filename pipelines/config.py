@@ -22,12 +22,20 @@ from targets.base import Target
 LISTING = "tapeout ls stages"
 
 
-class Step(Frozen):
+class Limits(Frozen):
+    """What a step's worker may use."""
+
+    timeout_s: float = Field(3600, gt=0, description="seconds until the step's worker is stopped")
+    memory_limit_gb: float | None = Field(None, gt=0, description="most memory of the step's worker, in GB")
+
+
+LIMITS = tuple(Limits.model_fields)
+
+
+class Step(Limits):
     """One stage with its fields, and the limits of its worker."""
 
     stage: SerializeAsAny[Stage]
-    timeout_s: float = Field(3600, gt=0, description="seconds until the step's worker is stopped")
-    memory_limit_gb: float | None = Field(None, gt=0, description="most memory of the step's worker, in GB")
 
     @property
     def name(self) -> str:
@@ -100,8 +108,9 @@ def _build(origin: str, tree: dict[str, Any], mistakes: list[str]) -> PipelineCo
     try:
         config = PipelineConfig.model_validate(tree)
     except ValidationError as error:
-        found = [item for item in error.errors() if not (mistakes and item["loc"][:1] in {("steps",), ("reference",)})]
-        mistakes += from_pydantic(origin, "", PipelineConfig, found)
+        told = {("steps",), ("reference",)}
+        new = [found for found in error.errors() if found["loc"][:1] not in told]
+        mistakes += from_pydantic(origin, "", PipelineConfig, new)
     if mistakes:
         raise ConfigErrors(mistakes)
     return config
@@ -116,37 +125,51 @@ def _steps(origin: str, items: Any, mistakes: list[str]) -> list[Step]:
 
 
 def _step(origin: str, place: str, item: Any, mistakes: list[str]) -> Step | None:
-    limits = [name for name in Step.model_fields if name != "stage"]
     mapping = {item: {}} if isinstance(item, str) else item
-    stages = [key for key in mapping if key not in limits] if isinstance(mapping, dict) else []
+    others = [key for key in mapping if key not in LIMITS] if isinstance(mapping, dict) else []
+    stages = [key for key in others if key in names()] or others[:1]
     if len(stages) != 1:
-        hint = f"write `- quantize_gguf: {{type: q6_k}}`, with {' or '.join(limits)} beside it"
+        hint = f"write `- quantize_gguf: {{type: q6_k}}`, with {' or '.join(LIMITS)} beside it"
         mistakes.append(mistake(origin, place, f"needs exactly one stage, found {len(stages)}", hint))
         return None
-    stage = _stage(origin, f"{place} `{stages[0]}`", stages[0], mapping[stages[0]], mistakes)
+    place = f"{place} `{stages[0]}`"
+    stage = _stage(origin, place, stages[0], mapping[stages[0]], mistakes)
+    mistakes += [_beside(origin, place, key, stages[0]) for key in others if key != stages[0]]
     try:
-        return Step(stage=stage, **{key: mapping[key] for key in limits if key in mapping}) if stage else None
+        limits = Limits.model_validate({key: mapping[key] for key in LIMITS if key in mapping})
     except ValidationError as error:
-        mistakes += from_pydantic(origin, f"{place} `{stages[0]}`", Step, error.errors())
+        mistakes += from_pydantic(origin, place, Limits, error.errors())
         return None
+    return Step(stage=stage, **dict(limits)) if stage else None
+
+
+def _beside(origin: str, place: str, key: str, stage: str) -> str:
+    field = stage in names() and key in load(stage).model_fields
+    hint = f"indent it: it is a field of `{stage}`" if field else did_you_mean(key, LIMITS)
+    return mistake(origin, place, f"no field `{key}` beside the stage", hint)
 
 
 def _stage(origin: str, place: str, name: str, fields: Any, mistakes: list[str]) -> Stage | None:
     if name not in names():
-        mistakes.append(mistake(origin, place, "no stage of that name", did_you_mean(name, names(), LISTING)))
+        known = [known for known in names() if known != "dummy"]  # for unit tests
+        mistakes.append(mistake(origin, place, "no stage of that name", did_you_mean(name, known, LISTING)))
         return None
     kind = load(name)
     try:
-        return kind.model_validate(fields or {})
+        return kind.model_validate({} if fields is None else fields)
     except ValidationError as error:
         mistakes += from_pydantic(origin, place, kind, error.errors())
         return None
 
 
 def _reference(origin: str, item: Any, mistakes: list[str]) -> Target | None:
-    name, fields = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, {})
-    stage = _stage(origin, f"`reference` `{name}`", str(name), fields, mistakes)
-    if stage is not None and not isinstance(stage, Target):
+    mapping = {item: None} if isinstance(item, str) else item
+    if not isinstance(mapping, dict) or len(mapping) != 1:
+        mistakes.append(mistake(origin, "`reference`", "needs one target, by its name", "tapeout ls targets"))
+        return None
+    [(name, fields)] = mapping.items()
+    if name in names() and not issubclass(load(name), Target):
         mistakes.append(mistake(origin, f"`reference` `{name}`", "a stage, but not a target", "tapeout ls targets"))
         return None
-    return stage
+    found = _stage(origin, f"`reference` `{name}`", name, fields, mistakes)
+    return found if isinstance(found, Target) else None

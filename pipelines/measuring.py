@@ -25,6 +25,7 @@ from pipelines.keys import evaluation_digest, fingerprint
 from pipelines.making import Made, Recipe, obtain
 from pipelines.measures import DeviceFacts
 from pipelines.progress import Progress
+from pipelines.records import DataRecord
 from pipelines.runner import LiveSession, Runner
 from pipelines.store import Store, WorkFolder
 from pipelines.timing import time_pairs
@@ -55,7 +56,7 @@ class Bench:
     logs: Path
     threads: int
     texts: EncodingRequest
-    data_digest: str
+    data: DataRecord
 
 
 class Measurer:
@@ -63,13 +64,23 @@ class Measurer:
 
     def __init__(self, bench: Bench, reference: Subject) -> None:
         self.bench, self.reference = bench, reference
-        self._stack, self._open = ExitStack(), dict[str, LiveSession]()
+        self._open: dict[str, tuple[LiveSession, ExitStack]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        for digest in list(self._open):
+            self._close(digest)
+
+    def release(self, subject: Subject) -> None:
+        """Close a candidate's session; the reference's stays open for the next one."""
+        if subject != self.reference and subject.artifact.digest in self._open:
+            self._close(subject.artifact.digest)
+
+    def _close(self, digest: str) -> None:
+        _, stack = self._open.pop(digest)
+        stack.close()
 
     @cached_property
     def tokens(self) -> Artifact:
@@ -81,7 +92,12 @@ class Measurer:
             self.session(self.reference).call("encode", request=str(request), out=str(work.out))
             return Produced(facts={"tokens": len(np.load(work.out / "text.npy"))})
 
-        return self._obtain("tokens", self.reference, {"data": self.bench.data_digest}, make).artifact
+        return self._obtain("tokens", self.reference, {"data": self.bench.data.digest}, make).artifact
+
+    @property
+    def token_count(self) -> int:
+        """Tokens of the evaluation text."""
+        return int(str(self.tokens.facts["tokens"]))
 
     @property
     def text(self) -> NDArray[np.int32]:
@@ -95,7 +111,7 @@ class Measurer:
         Raises:
             DataError: the text does not fill two windows.
         """
-        count = int(str(self.tokens.facts["tokens"]))
+        count = self.token_count
         if count < 2 * settings.window:
             raise DataError(
                 f"evaluation text: {count:,} tokens are less than two windows of {settings.window}",
@@ -174,13 +190,13 @@ class Measurer:
 
     def session(self, subject: Subject) -> LiveSession:
         """The subject's live session, opened on first use."""
-        if subject.artifact.digest not in self._open:
-            log = self.bench.logs / f"session-{subject.artifact.digest[:12]}.log"
-            opened = self.bench.runner.open(
-                subject.target, subject.artifact, self.bench.threads, self.context_length, log
-            )
-            self._open[subject.artifact.digest] = self._stack.enter_context(opened)
-        return self._open[subject.artifact.digest]
+        digest = subject.artifact.digest
+        if digest not in self._open:
+            bench, stack = self.bench, ExitStack()
+            log = bench.logs / f"session-{digest[:12]}.log"
+            opened = bench.runner.open(subject.target, subject.artifact, bench.threads, self.context_length, log)
+            self._open[digest] = stack.enter_context(opened), stack
+        return self._open[digest][0]
 
     @property
     def context_length(self) -> int:

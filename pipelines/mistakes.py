@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
+
+_PHRASES = {
+    "needs a whole number": ("int_type", "int_parsing", "int_from_float"),
+    "needs a number": ("float_type", "float_parsing"),
+    "needs text": ("string_type",),
+    "needs true or false": ("bool_type", "bool_parsing"),
+    "needs a list": ("tuple_type", "list_type"),
+    "needs a mapping": ("model_type", "model_attributes_type", "dict_type"),
+}
+SECRET = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+PHRASE_OF = {error: phrase for phrase, errors in _PHRASES.items() for error in errors}
 
 
 def mistake(origin: str, place: str, what: str, hint: str = "") -> str:
@@ -27,7 +39,20 @@ def did_you_mean(word: str, known: Iterable[str], listing: str = "") -> str:
 
 def from_pydantic(origin: str, place: str, model: type[BaseModel], errors: list[ErrorDetails]) -> list[str]:
     """Every error of a validation as a message; `place` says where in the config the model stands."""
-    return [_one(origin, place, model, error) for error in errors]
+    meant = {(*error["loc"][:-1], _near(model, error)) for error in errors if error["type"] == "extra_forbidden"}
+    told = [error for error in errors if error["type"] != "missing" or error["loc"] not in meant]
+    return [_one(origin, place, model, error) for error in told if not _unset(error["input"])]
+
+
+def _unset(given: Any) -> bool:
+    """Whether the value is a variable that is not set, which is a mistake of its own."""
+    return isinstance(given, str) and SECRET.search(given) is not None
+
+
+def _near(model: type[BaseModel], error: ErrorDetails) -> str:
+    """The field that a misspelt one stands for: that it is missing as well is no second mistake."""
+    *place, field = (str(part) for part in error["loc"])
+    return next(iter(get_close_matches(field, _owner(model, place).model.model_fields, n=1, cutoff=0.6)), "")
 
 
 def _one(origin: str, place: str, model: type[BaseModel], error: ErrorDetails) -> str:
@@ -40,13 +65,19 @@ def _one(origin: str, place: str, model: type[BaseModel], error: ErrorDetails) -
     if error["type"] == "missing":
         info = owner.model.model_fields.get(field)
         return mistake(origin, inside, f"`{field}` is missing", info.description or "" if info else "")
-    message = error["msg"].removeprefix("Value error, ")
+    message = PHRASE_OF.get(error["type"]) or error["msg"].removeprefix("Value error, ")
     described = owner.model.model_fields.get(field)
     named = f"`{field}`: " if described else ""
     if not described and location:
         inside = _dotted([place, *_clean(location)]) if place else _dotted(_clean(location))
-    got = "" if isinstance(error["input"], dict | list) else f" (got {error['input']!r})"
-    return mistake(origin, inside, f"{named}{message[:1].lower()}{message[1:]}{got}", _description(described))
+    hint = _description(described) if location else f"its fields: {', '.join(model.model_fields) or 'none'}"
+    return mistake(origin, inside, f"{named}{message[:1].lower()}{message[1:]}{_got(error['input'])}", hint)
+
+
+def _got(given: Any) -> str:
+    if isinstance(given, dict | list | tuple):
+        return ""
+    return " (got nothing)" if given is None else f" (got {given!r})"
 
 
 class _Owner:
@@ -60,18 +91,14 @@ def _owner(model: type[BaseModel], location: list[str]) -> _Owner:
     path: list[str] = []
     candidates: list[type[BaseModel]] = [model]
     for part in location:
-        field = candidates[0].model_fields.get(part)
-        if field is not None:
+        tagged = [found for found in candidates if part in found.model_fields]
+        if len(candidates) > 1 and tagged:
+            candidates = tagged[:1]  # pydantic names the member of a union that it tried
+        elif tagged:
             path.append(part)
-            candidates = _models(field.annotation) or candidates
-        elif part.isdigit():
-            path.append(f"item {int(part) + 1}")
+            candidates = _models(candidates[0].model_fields[part].annotation) or candidates
         else:
-            tagged = [found for found in candidates if part in found.model_fields]
-            if tagged:
-                candidates = tagged
-            else:
-                path.append(part)
+            path += _clean([part])
     return _Owner(candidates[0], path)
 
 

@@ -173,6 +173,8 @@ class Pipeline:
             deployable=planned.number == len(self.plan.steps),
         )
         comparison, seconds = compare(measurer, candidate)
+        measurer.release(candidate.subject)
+        self.data = measurer.bench.data.model_copy(update={"tokens": measurer.token_count})
         failed = [verdict for verdict in comparison.verdicts if not verdict.passed]
         self._amend(self.plan.reference, report=comparison.reference)
         self._amend(
@@ -205,7 +207,7 @@ class Pipeline:
             logs=shop.logs,
             threads=shop.threads,
             texts=texts.request,
-            data_digest=texts.record.digest,
+            data=texts.record,
         )
         return Measurer(bench, Subject(model, config.reference))
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipelines.config import LoadedConfig, PipelineConfig, Step
-from pipelines.errors import ConfigErrors
+from pipelines.errors import ConfigErrors, SourceError
 from pipelines.fields import BuiltinData, DataSource, HfSource, PackageSource, PathData, PathSource, Source, UrlSource
 from pipelines.measures import KINDS, QUALITY_PARTS, kind_of
 from pipelines.mistakes import did_you_mean, mistake
+from pipelines.weights import locate
 from stages.base import ROOT, load, names
 from targets.base import Target
 
+AT_EACH_LENGTH = ("ttft_p50_ms", "ttft_p95_ms", "prefill_tokens_per_s")
 KIND_OF_SUFFIX = {".gguf": "gguf", ".onnx": "onnx", ".dummy": "dummy"}
 
 
@@ -66,32 +70,55 @@ def check(loaded: LoadedConfig, environments: Path = ROOT / "envs") -> Plan:
         takes = ", ".join(sorted(type(config.reference).opens or {type(config.reference).produces}))
         hint = f"the reference target opens {takes}; begin with a stage that gives it, or name another `reference`"
         mistakes.append(mistake(origin, "`reference`", "no artifact of this config can be its reference", hint))
+    plan = Plan(source_kind, steps, reference or 0)
+    if config.budgets and not mistakes and not plan.measured(steps[-1]):
+        mistakes.append(mistake(origin, "`budgets`", *_unjudged(plan)))
     if mistakes:
         raise ConfigErrors(mistakes)
-    return Plan(source_kind, steps, reference or 0)
+    return plan
+
+
+def _unjudged(plan: Plan) -> tuple[str, str]:
+    """Why no budget would ever be judged on what is packaged."""
+    last = plan.steps[-1]
+    if last.number <= plan.reference:
+        return "nothing comes after the reference that they could be judged on", "add a stage, or leave them out"
+    return f"no target opens {last.gives}, so they cannot be judged on the last artifact", "tapeout ls targets"
 
 
 def kind_of_source(source: Source, folder: Path) -> str:
     """The artifact kind that the source will have, by its name."""
-    if isinstance(source, HfSource):
-        return "hf"
-    name = {PackageSource: "file", PathSource: "path", UrlSource: "url"}[type(source)]
-    suffix = Path(str(getattr(source, name))).suffix
-    if isinstance(source, PathSource) and (folder / source.path).is_dir():
-        return "hf"
-    return KIND_OF_SUFFIX.get(suffix, "hf")
+    return KIND_OF_SUFFIX.get(Path(_model_of(source, folder)).suffix, "hf")
+
+
+def _model_of(source: Source, folder: Path) -> str | Path:
+    match source:
+        case PackageSource():
+            return source.file
+        case UrlSource():
+            return urlsplit(source.url).path
+        case HfSource():
+            return source.files[0] if len(source.files) == 1 else ""
+        case PathSource():
+            with suppress(SourceError):  # the fetch says what is wrong with it
+                return locate(_at(folder, source.path))
+            return ""
+
+
+def _at(folder: Path, path: Path) -> Path:
+    return folder / path.expanduser()
 
 
 Found = Iterator[tuple[str, str, str]]
 
 
 def _files(loaded: LoadedConfig) -> Found:
-    source = loaded.config.source
-    if isinstance(source, PathSource) and not (loaded.folder / source.path).exists():
-        yield "`source`", f"`path`: no such file or folder: {source.path}", f"relative paths start at {loaded.folder}"
+    source, hint = loaded.config.source, f"relative paths start at {loaded.folder.absolute()}"
+    if isinstance(source, PathSource) and not _at(loaded.folder, source.path).exists():
+        yield "`source`", f"`path`: no such file or folder: {source.path}", hint
     for name, data in _texts(loaded.config):
-        if isinstance(data, PathData) and not (loaded.folder / data.path).is_file():
-            yield name, f"`path`: no such file: {data.path}", f"relative paths start at {loaded.folder}"
+        if isinstance(data, PathData) and not _at(loaded.folder, data.path).is_file():
+            yield name, f"`path`: no such file: {data.path}", hint
 
 
 def _texts(config: PipelineConfig) -> Iterator[tuple[str, DataSource]]:
@@ -133,6 +160,7 @@ def _environments(config: PipelineConfig, folder: Path) -> Found:
 
 
 def _budgets(config: PipelineConfig) -> Found:
+    measured = measured_metrics(config)
     for number, budget in enumerate(config.budgets, 1):
         place, kind = f"`budgets` item {number}", kind_of(budget.metric)
         if kind is None:
@@ -140,17 +168,18 @@ def _budgets(config: PipelineConfig) -> Found:
             continue
         if budget.max_regression is not None and not kind.compared:
             yield place, f"`max_regression`: {budget.metric} already compares with the reference", "use `min` or `max`"
-        if not _measured(config, budget.metric):
+        if kind.part and not getattr(config.evaluation, kind.part):
             yield place, f"{budget.metric} is not measured: `evaluation` leaves out `{kind.part}`", ""
+        elif budget.metric not in measured:
+            yield place, f"{budget.metric} is not measured", did_you_mean(budget.metric, measured, "tapeout ls metrics")
 
 
-def _measured(config: PipelineConfig, metric: str) -> bool:
-    kind = kind_of(metric)
-    if kind is None or not kind.part:
-        return True
-    if kind.part == "tasks":
-        return metric.removeprefix("accuracy_") in config.evaluation.tasks
-    return getattr(config.evaluation, kind.part) is not None
+def measured_metrics(config: PipelineConfig) -> set[str]:
+    """The names of all that the config's evaluation measures of a candidate."""
+    names = {name for name, kind in KINDS.items() if not kind.part or getattr(config.evaluation, kind.part)}
+    further = config.evaluation.speed.prompt_tokens[1:] if config.evaluation.speed else ()
+    each = {f"{name}_{length}" for name in AT_EACH_LENGTH for length in further}
+    return names - {"accuracy"} | each | {f"accuracy_{task}" for task in config.evaluation.tasks}
 
 
 def _data(config: PipelineConfig) -> Found:
@@ -164,6 +193,9 @@ def _data(config: PipelineConfig) -> Found:
     settings = config.evaluation.perplexity
     if settings is not None and settings.max_windows < settings.windows:
         yield "`evaluation` `perplexity`", "`max_windows` is less than `windows`", ""
+    speed = config.evaluation.speed
+    if speed is not None and speed.max_pairs < speed.pairs:
+        yield "`evaluation` `speed`", "`max_pairs` is less than `pairs`", ""
     if getattr(evaluation, "reader", "") == "multiple-choice":
         yield "`data` `evaluation`", "multiple choice is no running text", "name it under `evaluation: tasks:`"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import threading
@@ -75,6 +77,7 @@ class WorkerProcess:
 
         Raises:
             InputRejected: the stage refused its input.
+            OSError: the disk is full.
             ToolFailed: it crashed, ran out of memory, or gave no answer within the time limit.
         """
         deadline = time.monotonic() + timeout_s
@@ -108,13 +111,15 @@ class WorkerProcess:
             raise self._failure(explain(code, self._log))
         return line
 
-    def _failed(self, message: Failure) -> InputRejected | ToolFailed:
+    def _failed(self, message: Failure) -> InputRejected | ToolFailed | OSError:
+        if message.cause == "disk":
+            return OSError(errno.ENOSPC, message.text)  # the store says which disk, and the way out
         if message.cause == "refused":
             return InputRejected(f"`{self._name}`: {message.text}", message.hint)
         return self._failure(f"ran out of memory: {message.text}")
 
     def _failure(self, what: str) -> ToolFailed:
-        return ToolFailed.with_log(self._name, what, self._log, repeat(self._command))
+        return ToolFailed.with_log(self._name, what, self._log, _repeat(self._command))
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:
@@ -122,9 +127,14 @@ class WorkerProcess:
         self._lines.put(None)
 
 
-def repeat(command: list[str]) -> str:
-    """The shell command that runs the worker's step alone."""
-    return f"cd {ROOT} && {' '.join(command)}"
+def _repeat(command: list[str]) -> str:
+    """The shell command that runs a step alone, or opens a session and closes it."""
+    worker = shlex.join(command)
+    if "session" in command:
+        worker = f"""echo '{{"method": "close"}}' | {worker}"""
+    else:
+        worker += ' "$(mktemp -d)"'
+    return f"cd {shlex.quote(str(ROOT))} && {worker}"
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -59,10 +59,10 @@ class Answer(Frozen):
 
 
 class Failure(Frozen):
-    """Why there is no answer. `refused`: the input's fault; `memory`: no memory left. Other ends are in the log."""
+    """Why there is no answer. `refused`: the input's fault; `memory`, `disk`: none left. Other ends are in the log."""
 
     message: Literal["failure"] = "failure"
-    cause: Literal["refused", "memory"]
+    cause: Literal["refused", "memory", "disk"]
     text: str
     hint: str = ""
 

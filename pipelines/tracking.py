@@ -111,7 +111,7 @@ class NullTracker:
     def stage(self, record: StageRecord) -> None:
         """Ignore it."""
 
-    def finish(self, run: RunRecord, attachments: Attachments) -> Tracked:  # noqa: ARG002
+    def finish(self, run: RunRecord, attachments: Attachments) -> Tracked:
         """Nothing was tracked."""
         return Tracked()
 

@@ -2,11 +2,13 @@
 
 Answers go to standard output as JSON lines (`pipelines.requests`). Whatever a tool prints goes to standard error,
 which the orchestrator keeps as the step's log. End of file on standard input means that the orchestrator is gone:
-the worker then takes its whole process group with it.
+the worker then takes its whole process group with it. A third argument names an empty folder in which a person repeats
+a step: nothing is read from standard input then.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import resource
@@ -28,13 +30,13 @@ from targets.base import Target
 
 def main(arguments: list[str]) -> int:
     """Serve one request file; 0 when it was answered, 1 when it failed."""
-    mode, path = arguments
+    mode, path, *elsewhere = arguments
     send = _channel()
-    calls = _listen()
     try:
         text = Path(path).read_text()
+        calls = _listen() if not elsewhere else queue.Queue()
         if mode == "run":
-            send(Answer(value=run(RunRequest.model_validate_json(text), send)))
+            send(Answer(value=run(_placed(RunRequest.model_validate_json(text), elsewhere), send)))
         else:
             serve(OpenRequest.model_validate_json(text), calls, send)
     except Refused as error:
@@ -42,6 +44,10 @@ def main(arguments: list[str]) -> int:
     except MemoryError:
         traceback.print_exc()
         send(Failure(cause="memory", text="no memory left"))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        send(Failure(cause="disk", text=str(error)))
     else:
         return 0
     return 1
@@ -60,6 +66,16 @@ def run(request: RunRequest, send: Callable[[BaseModel], None]) -> JsonValue:
         progress=lambda done, total, what: send(Moved(done=done, total=total, what=what)),
     )
     return stage.run(request.model, context).model_dump(mode="json")
+
+
+def _placed(request: RunRequest, elsewhere: list[str]) -> RunRequest:
+    """The request with its folders under another one: the run's own are gone when somebody repeats the step."""
+    if not elsewhere:
+        return request
+    folders = {name: Path(elsewhere[0], name) for name in ("out", "scratch")}
+    for folder in folders.values():
+        folder.mkdir()
+    return request.model_copy(update=folders)
 
 
 def serve(request: OpenRequest, calls: queue.Queue[str], send: Callable[[BaseModel], None]) -> None:

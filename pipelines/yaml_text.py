@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from pipelines.errors import ConfigErrors
+from pipelines.mistakes import SECRET, mistake
 
-_SECRET = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+_TEXT = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -20,6 +20,8 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if key.tag not in _TEXT:
+                raise yaml.MarkedYAMLError(problem="a key must be text", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"key `{key.value}` is given twice", problem_mark=key.start_mark)
             seen.add(key.value)
@@ -38,9 +40,12 @@ def load(text: str, origin: str) -> dict[str, Any]:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigErrors([f"{origin}{line}: {error.problem}"]) from None
     except yaml.YAMLError as error:
-        raise ConfigErrors([f"{origin}: not YAML: {error}"]) from None
+        raise ConfigErrors([f"{origin}: not YAML: {str(error).splitlines()[0]}"]) from None
+    except RecursionError:
+        raise ConfigErrors([f"{origin}: nested too deeply"]) from None
     if not isinstance(tree, dict):
-        raise ConfigErrors([f"{origin}: a config is a mapping with `name`, `source`, `steps` and `data`"])
+        what = "needs a mapping with `name`, `source`, `steps` and `data`"
+        raise ConfigErrors([mistake(origin, "", what, "configs/ holds examples")])
     return tree
 
 
@@ -56,9 +61,12 @@ def override(tree: dict[str, Any], overrides: Sequence[str]) -> list[str]:
             mistakes.append(f"override `{text}`: needs the form key=value")
             continue
         try:
-            _set(tree, path.split("."), yaml.safe_load(value))
-        except (KeyError, yaml.YAMLError) as error:
-            mistakes.append(f"override `{text}`: {error.args[0] if error.args else error}")
+            _set(tree, path.split("."), yaml.load(value, _UniqueKeys))
+        except KeyError as error:
+            mistakes.append(f"override `{text}`: {error.args[0]}")
+        except (yaml.YAMLError, RecursionError) as error:
+            problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else str(error)
+            mistakes.append(f"override `{text}`: the value is not YAML: {problem}")
     return mistakes
 
 
@@ -80,31 +88,42 @@ def _set(node: Any, path: list[str], value: Any) -> None:
 
 
 def _item(items: list[Any], path: list[str]) -> tuple[int, list[str]]:
-    head = path[0]
+    head, rest = path[0], path[1:]
     if head.isdigit() and 1 <= int(head) <= len(items):
-        return int(head) - 1, path[1:]
-    for position, item in enumerate(items):
-        if item == head:
-            items[position] = {head: {}}
-        if isinstance(items[position], dict) and head in items[position]:
-            return position, path
-        if isinstance(item, dict) and item.get("metric") == head:
-            return position, path[1:]
-    raise KeyError(f"no item `{head}`")
+        position = int(head) - 1
+        if rest and items[position] == rest[0]:
+            items[position] = {rest[0]: {}}
+        return position, rest
+    found = [position for position, item in enumerate(items) if head in _names(item)]
+    if not found:
+        there = ", ".join(f"`{name}`" for item in items for name in _names(item)[:1])
+        raise KeyError(f"no item `{head}`, only {there}")
+    if len(found) > 1:
+        raise KeyError(f"{len(found)} items are called `{head}`: give the number of the one, counted from 1")
+    if items[found[0]] == head:
+        items[found[0]] = {head: {}}
+    return found[0], rest if "metric" in items[found[0]] else path
+
+
+def _names(item: Any) -> list[str]:
+    """What an item of a list may be called: a budget by its metric, a step by its stage."""
+    if isinstance(item, dict):
+        return [str(item["metric"])] if "metric" in item else [str(key) for key in item]
+    return [str(item)]
 
 
 def fill_secrets(node: Any, missing: list[str]) -> Any:
-    """A copy of the tree with `${env:VAR}` replaced; names of unset variables are added to `missing`."""
+    """A copy of the tree with `${env:VAR}` replaced; unset variables stay and are added to `missing`."""
     if isinstance(node, dict):
         return {key: fill_secrets(value, missing) for key, value in node.items()}
     if isinstance(node, list):
         return [fill_secrets(value, missing) for value in node]
     if isinstance(node, str):
-        return _SECRET.sub(lambda match: _variable(match[1], missing), node)
+        return SECRET.sub(lambda match: _variable(match[1], missing), node)
     return node
 
 
 def _variable(name: str, missing: list[str]) -> str:
-    if name not in os.environ:
+    if name not in os.environ and name not in missing:
         missing.append(name)
-    return os.environ.get(name, "")
+    return os.environ.get(name, f"${{env:{name}}}")

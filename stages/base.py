@@ -135,6 +135,7 @@ def load(name: str) -> type[Stage]:
     return found[0]
 
 
+@cache
 def source_digest(stage: type[Stage]) -> str:
     """sha256 over the stage's own source file and the project files of `stages` and `targets` it imports."""
     digest = hashlib.sha256()

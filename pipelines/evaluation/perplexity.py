@@ -35,4 +35,5 @@ def _mean_exp(loss: Floats, drawn: NDArray[np.int64]) -> Floats:
 
 
 def _loss(scores: Scores) -> Floats:
-    return -scores.logp.astype(np.float64).mean(axis=1)
+    loss: Floats = -scores.logp.astype(np.float64).mean(axis=1)
+    return loss
