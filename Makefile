@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run lint unit toolchain e2e test lock clean
+.PHONY: help setup dev run lint unit slow toolchain e2e test lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -37,14 +37,18 @@ lint: dev  ## ruff, mypy --strict, import-linter, docs/config.md as the code say
 unit: dev  ## seconds, no toolchain
 	$(BIN)/python -m pytest tests/unit tests/configs
 
+slow: dev  ## real servers, databases and downloads
+	$(BIN)/python -m pytest tests/unit -m "slow or download"
+
 toolchain: dev  ## tiny real models inside their environments
-	$(BIN)/python -m pytest tests/toolchain
+	@for env in torch gguf; do python=$$($(BIN)/tapeout envs python $$env) && \
+	  PYTHONPATH=. HF_HUB_OFFLINE=1 $$python -m pytest tests/toolchain/$$env -p no:cacheprovider; done
 
 e2e: dev  ## a real model and real data through the whole program
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e -m "e2e or download"
 
 test: dev  ## all of it, one tier after the other, up to the first failure
-	+@for tier in lint unit toolchain e2e; do $(MAKE) --no-print-directory $$tier; done
+	+@for tier in lint unit slow toolchain e2e; do $(MAKE) --no-print-directory $$tier; done
 
 lock: setup  ## write envs/ENV.txt anew from envs/ENV.in: make lock ENV=gguf
 	$(BIN)/python -m pipelines.pinning $(or $(ENV),$(error say which: make lock ENV=gguf))

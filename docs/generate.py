@@ -101,8 +101,8 @@ def _stages() -> Iterator[str]:
         for name, module in sorted(names().items()):
             if name != FOR_TESTS and module.startswith(f"{family}."):
                 stage = load(name)
-                kind = f"{family.removesuffix('s')}, {' or '.join(sorted(stage.consumes))} -> {stage.produces}"
-                yield f"\n### `{name}`\n\n{_about(stage)} ({kind}; environment `{stage.env}`)\n\n{table(stage)}\n"
+                kind = f"{family.removesuffix('s').title()}, {' or '.join(sorted(stage.consumes))} -> {stage.produces}"
+                yield f"\n### `{name}`\n\n{_about(stage)}\n\n{kind}; environment `{stage.env}`.\n\n{table(stage)}\n"
 
 
 def _place(model: type[BaseModel]) -> str:

@@ -15,7 +15,7 @@ Decision = Literal["pass", "fail", "inconclusive"]
 LIMITS = ("max_regression", "min", "max")
 _NUMBER = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _WITH_UNIT = re.compile(_NUMBER + r" ?(%|kB|MB|GB)")
-_FACTOR = {"%": 0.01, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+_FACTOR = {"%": (1, 100), "kB": (1e3, 1), "MB": (1e6, 1), "GB": (1e9, 1)}  # 7 / 100 is 0.07, 7 * 0.01 is not
 _UNIT_OF = {"%": "share", "kB": "bytes", "MB": "bytes", "GB": "bytes"}
 _LEANING: dict[Decision, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
 
@@ -131,7 +131,10 @@ class Budget(Frozen):
 def _number(value: Any, unit: str) -> float | None:
     """What `98%` or `150 MB` stands for; None if it is no text of that unit."""
     match = _WITH_UNIT.fullmatch(value) if isinstance(value, str) else None
-    return float(match[1]) * _FACTOR[match[2]] if match and _UNIT_OF[match[2]] == unit else None
+    if match is None or _UNIT_OF[match[2]] != unit:
+        return None
+    times, parts = _FACTOR[match[2]]
+    return float(match[1]) * times / parts
 
 
 def _message(measured: Metric, budget: Budget, limit: str) -> str:

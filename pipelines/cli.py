@@ -6,12 +6,14 @@ import importlib
 import json
 import signal
 import sys
+from difflib import get_close_matches
 from types import FrameType
 
 import click
 
 from pipelines.errors import ConfigErrors, Interrupted, TapeoutError
 
+BROKEN_PIPE = 128 + signal.SIGPIPE
 COMMANDS = ("run", "validate", "ls", "show", "envs", "artifacts", "verify", "doctor", "schema")
 
 
@@ -22,6 +24,15 @@ class Commands(click.Group):
         """In the order in which a newcomer meets them."""
         del ctx
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command, or a mistake with the nearest name."""
+        near = get_close_matches(args[0], COMMANDS, n=1)
+        if near and args[0] not in COMMANDS:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name."""
@@ -57,8 +68,8 @@ def _run() -> int:
         return _report(Interrupted("interrupted"))
     except TapeoutError as error:
         return _report(error)
-    except BrokenPipeError:
-        return 3
+    except SystemExit:  # click's answer to `| head`: its exit code 1 would say that a budget was exceeded
+        return BROKEN_PIPE
     except Exception as error:
         import traceback
 

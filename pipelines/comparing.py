@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from pipelines.budget import Budget, Verdict
+from pipelines.errors import ToolFailed
 from pipelines.evaluation.accuracy import accuracy
 from pipelines.evaluation.agreement import exact_match, kl_divergence, self_agreement, top1_agreement
 from pipelines.evaluation.perplexity import perplexity
@@ -85,17 +86,21 @@ class Comparer:
         return Comparison(candidate=report, reference=reference, verdicts=verdicts)
 
     def _quality(self) -> tuple[dict[str, Metric], dict[str, Metric]]:
-        others = self._continuations() + self._tasks()
         settings = self._config.evaluation.perplexity
+        most, spent, count = self._measurer.windows(settings) if settings else 0, 0.0, 0
+        others = self._continuations() + self._tasks()
         if settings is None:
             return _by_name(others, 0), _by_name(others, 1)
-        most, spent, count = self._measurer.windows(settings), 0.0, 0
+        if most < settings.windows:
+            self._notes.append(f"the evaluation text fills only {most} of {settings.windows} windows")
         mine, theirs = [], []
         while True:
             first, count = count, min(count + settings.windows, most)
             theirs.append(self._measurer.scored(self._measurer.reference, settings, first, count))
             mine.append(self._measurer.scored(self._candidate.subject, settings, first, count))
             spent += mine[-1].entry.seconds + theirs[-1].entry.seconds
+            self._refuse_broken(loaded(mine), self._candidate.stage)
+            self._refuse_broken(loaded(theirs), "the reference")
             pairs = others + self._agreement(loaded(mine), loaded(theirs))
             if not self._in_doubt(_by_name(pairs, 0)):
                 break
@@ -104,6 +109,15 @@ class Comparer:
                 self._notes.append(f"a verdict is still inconclusive after {limit}")
                 break
         return _by_name(pairs, 0), _by_name(pairs, 1)
+
+    def _refuse_broken(self, scores: Scores, made_by: str) -> None:
+        """A comparison with NaN is false, so that it would slip through a gate, or halt it without a reason."""
+        broken = scores.broken
+        if broken:
+            raise ToolFailed(
+                f"{made_by}: the model's log-probabilities are not finite at {broken} of {scores.logp.size} tokens",
+                "its weights or its conversion are broken: `tapeout artifacts ls` says where it lies",
+            )
 
     def _agreement(self, mine: Scores, theirs: Scores) -> list[tuple[Metric, Metric]]:
         seed = self._config.seed

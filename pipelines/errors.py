@@ -22,6 +22,8 @@ class TapeoutError(Exception):
     """A message that says what and where, and a hint that says the way out."""
 
     exit_code = 3
+    in_record = False
+    """Whether the JSON that a command printed tells it already."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

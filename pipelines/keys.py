@@ -11,7 +11,9 @@ from pydantic import JsonValue
 from pipelines.measures import DeviceFacts
 from stages.base import Artifact, Stage, name_of, source_digest
 
-EVALUATION = Path(__file__).parent / "evaluation"
+HERE = Path(__file__).parent
+JUDGES = ("budget", "comparing", "device", "measures", "measuring", "quantities", "timing")
+"""Modules outside `evaluation/` that a cached comparison, verdicts included, comes from."""
 
 
 def fingerprint(stage: Stage, lock_digest: str) -> dict[str, JsonValue]:
@@ -39,8 +41,8 @@ def step_parts(
 
 @cache
 def evaluation_digest() -> str:
-    """sha256 over the evaluators' source."""
+    """sha256 over the source of everything that measures and judges."""
     digest = hashlib.sha256()
-    for file in sorted(EVALUATION.glob("*.py")):
+    for file in [*sorted((HERE / "evaluation").glob("*.py")), *(HERE / f"{name}.py" for name in JUDGES)]:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,21 +26,15 @@ from pipelines.measures import DeviceFacts
 from pipelines.progress import Progress
 from pipelines.records import DataRecord
 from pipelines.runner import LiveSession, Runner
+from pipelines.sessions import Sessions, Subject
 from pipelines.store import Store, WorkFolder
 from pipelines.timing import time_pairs
 from stages.base import Artifact, Produced, name_of
-from targets.base import Target
+
+__all__ = ["Bench", "Measurer", "Subject", "generated", "loaded"]
 
 CONTEXT_MARGIN = 8
 """Tokens of context beyond the longest sequence."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An artifact and the target that opens it."""
-
-    artifact: Artifact
-    target: Target
 
 
 @dataclass(frozen=True)
@@ -64,23 +57,18 @@ class Measurer:
 
     def __init__(self, bench: Bench, reference: Subject) -> None:
         self.bench, self.reference = bench, reference
-        self._open: dict[str, tuple[LiveSession, ExitStack]] = {}
+        self._sessions = Sessions(bench.runner, bench.threads, bench.logs)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for digest in list(self._open):
-            self._close(digest)
+        self._sessions.close_all()
 
     def release(self, subject: Subject) -> None:
         """Close a candidate's session; the reference's stays open for the next one."""
-        if subject != self.reference and subject.artifact.digest in self._open:
-            self._close(subject.artifact.digest)
-
-    def _close(self, digest: str) -> None:
-        _, stack = self._open.pop(digest)
-        stack.close()
+        if subject.name != self.reference.name:
+            self._sessions.close(subject)
 
     @cached_property
     def tokens(self) -> Artifact:
@@ -90,7 +78,8 @@ class Measurer:
             request = work.scratch / "texts.json"
             request.write_text(self.bench.texts.model_dump_json(), encoding="utf-8")
             self.session(self.reference).call("encode", request=str(request), out=str(work.out))
-            return Produced(facts={"tokens": len(np.load(work.out / "text.npy"))})
+            sequences = [Choices.load(file).longest for file in work.out.glob("task_*.npz")]
+            return Produced(facts={"tokens": len(np.load(work.out / "text.npy")), "longest": max([0, *sequences])})
 
         return self._obtain("tokens", self.reference, {"data": self.bench.data.digest}, make).artifact
 
@@ -151,7 +140,13 @@ class Measurer:
         settings = self.bench.config.evaluation.generation
         assert settings is not None
         text = self.text
-        stride = max((len(text) - settings.prompt_tokens) // settings.prompts, 1)
+        if len(text) < settings.prompt_tokens + settings.prompts:
+            raise DataError(
+                f"evaluation text: {len(text):,} tokens are too few for {settings.prompts} prompts of "
+                f"{settings.prompt_tokens}",
+                "give a longer text, or fewer or shorter prompts in `evaluation.generation`",
+            )
+        stride = (len(text) - settings.prompt_tokens) // settings.prompts
 
         def make(work: WorkFolder) -> Produced:
             with self.bench.progress.bar(f"{name_of(subject.target)}: generate", settings.prompts, "prompts") as bar:
@@ -184,25 +179,21 @@ class Measurer:
             "reference": self.identity(self.reference),
             "speed": settings.model_dump(mode="json"),
             "threads": self.bench.threads,
+            "context": self.context_length,  # peak memory grows with it
         }
         made = self._obtain("speed", candidate, parts, make)
         return SpeedSamples.model_validate_json((made.artifact.path / "samples.json").read_text())
 
     def session(self, subject: Subject) -> LiveSession:
-        """The subject's live session, opened on first use."""
-        digest = subject.artifact.digest
-        if digest not in self._open:
-            bench, stack = self.bench, ExitStack()
-            log = bench.logs / f"session-{digest[:12]}.log"
-            opened = bench.runner.open(subject.target, subject.artifact, bench.threads, self.context_length, log)
-            self._open[digest] = stack.enter_context(opened), stack
-        return self._open[digest][0]
+        """The subject's live session."""
+        return self._sessions.of(subject, self.context_length)
 
     @property
     def context_length(self) -> int:
-        """The most tokens of any sequence that the config asks for."""
+        """The most tokens of any sequence: those that the config asks for, and a task's questions once tokenized."""
         settings = self.bench.config.evaluation
-        lengths = [settings.perplexity.window] if settings.perplexity else []
+        lengths = [int(str(self.tokens.facts["longest"]))] if "tokens" in vars(self) else []
+        lengths += [settings.perplexity.window] if settings.perplexity else []
         if settings.generation:
             lengths.append(settings.generation.prompt_tokens + settings.generation.tokens)
         if settings.speed:

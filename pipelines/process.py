@@ -23,6 +23,7 @@ from pipelines.requests import MESSAGES, Call, Failure, Moved
 from stages.base import ROOT
 
 Progress = Callable[[Moved], None]
+READER_LIMIT_S = 5.0
 
 
 def ignore(moved: Moved) -> None:
@@ -47,7 +48,8 @@ class WorkerProcess:
                 text=True,
                 start_new_session=True,
             )
-        threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +98,7 @@ class WorkerProcess:
         with suppress(ProcessLookupError, PermissionError):  # gone; macOS: "not permitted" for a group of zombies
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._reader.join(READER_LIMIT_S)  # it reads to the end; a stream closed under it would raise there
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 _close(stream)

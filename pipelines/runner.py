@@ -80,7 +80,7 @@ class SubprocessRunner:
             threads=threads,
             context_length=context_length,
         )
-        kept = write_request(request, log.with_name(f"{request.stage}-{artifact.digest[:12]}.json"))
+        kept = write_request(request, log.with_name(f"{log.stem.removeprefix('session-')}.json"))
         with WorkerProcess(python, "session", kept, log, threads) as worker:
             with self._progress.bar(f"{request.stage}: open"):
                 facts = worker.answer(CALL_LIMIT_S)

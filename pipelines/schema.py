@@ -10,6 +10,7 @@ from stages.base import load, names
 from targets.base import Target
 
 Schema = dict[str, Any]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def config_schema() -> Schema:
@@ -23,13 +24,13 @@ def config_schema() -> Schema:
     schema["properties"]["reference"] = {**_step(targets, {}), "default": "transformers"}
     schema["properties"]["reference"]["description"] = PipelineConfig.model_fields["reference"].description
     schema["required"] = [name for name in schema["required"] if name != "reference"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tapeout config", **schema}
+    return {**schema, "$schema": DIALECT, "title": "Tapeout config"}
 
 
 def report_schema() -> Schema:
     """JSON schema of what `tapeout run --json` prints."""
     schema = RunRecord.model_json_schema(mode="serialization")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return {**schema, "$schema": DIALECT, "title": "Tapeout report"}
 
 
 def _stage(name: str, definitions: Schema) -> Schema:

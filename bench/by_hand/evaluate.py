@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
@@ -108,7 +108,7 @@ def reference_generate(model: torch.nn.Module, prompt: list[int], n: int) -> tup
         step, cache = output.logits[:, -1].argmax(-1, keepdim=True), output.past_key_values
         tokens.append(int(step))
         times.append(time.perf_counter())
-    return tokens, [after - before for before, after in zip(times, times[1:], strict=False)]
+    return tokens, [after - before for before, after in pairwise(times)]
 
 
 def llama_generate(llama: Llama, prompt: list[int], n: int) -> tuple[list[int], list[float]]:
@@ -117,7 +117,7 @@ def llama_generate(llama: Llama, prompt: list[int], n: int) -> tuple[list[int], 
     for token in islice(llama.generate(prompt, temp=0.0), n):
         tokens.append(token)
         times.append(time.perf_counter())
-    return tokens, [after - before for before, after in zip(times, times[1:], strict=False)]
+    return tokens, [after - before for before, after in pairwise(times)]
 
 
 def show_speed(reference: Generate, candidate: Generate, prompt: list[int]) -> None:

@@ -28,4 +28,6 @@ def command(as_json: bool) -> None:
                 click.echo(f"         {check.hint}")
     problems = [check.name for check in found if check.ok == "problem"]
     if problems:
-        raise UserError(f"{len(problems)} to mend: {', '.join(problems)}", "the lines above say how")
+        error = UserError(f"{len(problems)} to mend: {', '.join(problems)}", "the lines above say how")
+        error.in_record = as_json
+        raise error

@@ -39,6 +39,8 @@ def command(
     outcome = launch(config, overrides, Choices(dist, quiet or as_json, not no_mlflow, not no_prefect))
     if as_json:
         click.echo(outcome.record.model_dump_json(indent=1))
+        if outcome.error is not None:
+            outcome.error.in_record = True
     else:
         _show(outcome)
     if outcome.error is not None:

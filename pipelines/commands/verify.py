@@ -33,4 +33,6 @@ def command(bundle: Path, files_only: bool, as_json: bool) -> None:
             click.echo(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.message}")
     failed = [verdict.message for verdict in comparison.verdicts if not verdict.passed]
     if failed:
-        raise BudgetExceeded("\n".join(failed), "the bundle passed on another machine: see its manifest.json")
+        error = BudgetExceeded("\n".join(failed), "the bundle passed on another machine: see its manifest.json")
+        error.in_record = as_json
+        raise error

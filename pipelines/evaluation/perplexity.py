@@ -9,6 +9,9 @@ from pipelines.evaluation.bootstrap import Floats, bootstrap
 from pipelines.evaluation.scores import Scores
 from pipelines.measures import Metric, metric
 
+MOST_NATS = 700.0
+"""exp of 710 is beyond a float, and JSON has no infinity."""
+
 
 def perplexity(candidate: Scores, reference: Scores | None, seed: int) -> Metric:
     """exp(mean negative log-likelihood a token), with intervals bootstrapped over windows.
@@ -29,8 +32,8 @@ def perplexity(candidate: Scores, reference: Scores | None, seed: int) -> Metric
 
 
 def _mean_exp(loss: Floats, drawn: NDArray[np.int64]) -> Floats:
-    """Exp of the mean over each draw's windows, shape (draws,)."""
-    result: Floats = np.exp(loss[drawn].mean(axis=1))
+    """Exp of the mean over each draw's windows, shape (draws,); finite however bad the model is."""
+    result: Floats = np.exp(np.minimum(loss[drawn].mean(axis=1), MOST_NATS))
     return result
 
 

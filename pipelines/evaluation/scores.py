@@ -33,6 +33,11 @@ class Scores:
     top_ids: NDArray[np.int32]
     top_logp: NDArray[np.float32]
 
+    @property
+    def broken(self) -> int:
+        """Tokens at which a log-probability is not finite; -inf for one of the reference's own is a ruled-out token."""
+        return int((~np.isfinite(self.logp) | np.isnan(self.top_logp).any(axis=2)).sum())
+
     def save(self, path: Path) -> None:
         """Write an .npz file."""
         np.savez(path, logp=self.logp, top1=self.top1, top_ids=self.top_ids, top_logp=self.top_logp)

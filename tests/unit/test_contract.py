@@ -1,5 +1,6 @@
 """What every file of stages/ and targets/ keeps to, so that a newcomer's file needs no test of its form."""
 
+import ast
 import importlib
 import json
 import subprocess
@@ -63,3 +64,14 @@ def test_its_fields_are_described_and_survive_json(name: str) -> None:
 
 def test_availability_is_answered_without_a_toolchain() -> None:
     subprocess.run([sys.executable, "-c", ANSWERS], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_siblings_import_each_other_only_through_base_and_private_modules(name: str) -> None:
+    module = names()[name]
+    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
+    imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    project = [found.split(".") for found in imported if found.split(".")[0] in {"stages", "targets", "pipelines"}]
+
+    assert all(parts[0] != "pipelines" for parts in project)
+    assert all(parts[1] == "base" or parts[1].startswith("_") for parts in project)

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import InputRejected
+from pipelines.making import Recipe, obtain
+from pipelines.progress import Silent
+from pipelines.store import Entry, Store, WorkFolder
+from stages.base import Produced
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def recipe(tmp_path: Path, seed: int = 0, stage: str = "dummy", kind: str = "dummy") -> tuple[Recipe, list[int]]:
+    made: list[int] = []
+
+    def make(work: WorkFolder) -> Produced:
+        made.append(seed)
+        (work.out / "weights").write_text(f"weights of {seed}")
+        (work.scratch / "thrown away").write_text("")
+        return Produced(facts={"seed": seed})
+
+    log = tmp_path / "a.log"
+    return Recipe(stage, kind, {"seed": seed}, ("p" * 64,), make, log, {"numpy": "2.4.6"}), made
+
+
+def test_first_call_makes_and_the_second_finds_it(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "a.log").write_text("it went well")
+    wanted, made = recipe(tmp_path)
+
+    first, second = obtain(store, wanted, Silent()), obtain(store, wanted, Silent())
+
+    assert made == [0]
+    assert (first.cached, second.cached) == (False, True)
+    assert first.artifact == second.artifact
+    assert (second.artifact.path / "weights").read_text() == "weights of 0"
+    assert second.artifact.parents == ("p" * 64,)
+    assert second.artifact.facts == {"seed": 0}
+    assert second.entry.tool_versions == {"numpy": "2.4.6"}
+    log = store.log(second.entry)
+    assert log is not None
+    assert log.read_text() == "it went well"
+
+
+def test_stage_kind_and_parts_are_the_key(tmp_path: Path, store: Store) -> None:
+    keys = {
+        obtain(store, wanted, Silent()).entry.key
+        for wanted, _ in (
+            recipe(tmp_path),
+            recipe(tmp_path, seed=1),
+            recipe(tmp_path, stage="other"),
+            recipe(tmp_path, kind="other"),
+        )
+    }
+
+    assert len(keys) == 4
+
+
+def test_failure_publishes_nothing_and_is_tried_again(tmp_path: Path, store: Store) -> None:
+    tries: list[int] = []
+
+    def make(work: WorkFolder) -> Produced:
+        tries.append(1)
+        (work.out / "half").write_text("")
+        if len(tries) == 1:
+            raise InputRejected("no")
+        return Produced()
+
+    wanted = Recipe("dummy", "dummy", {}, (), make)
+    with pytest.raises(InputRejected):
+        obtain(store, wanted, Silent())
+
+    assert store.ls() == []
+    assert not obtain(store, wanted, Silent()).cached
+    assert len(tries) == 2
+
+
+def test_made_by_another_run_while_waiting_is_not_made_again(tmp_path: Path, store: Store) -> None:
+    wanted, made = recipe(tmp_path)
+
+    class Meanwhile(Store):
+        """Another run publishes between the first look and the lock."""
+
+        looks = 0
+
+        def get(self, key: str) -> Entry | None:
+            self.looks += 1
+            if self.looks == 1:
+                obtain(store, wanted, Silent())
+                return None
+            return super().get(key)
+
+    assert obtain(Meanwhile(store.root), wanted, Silent()).cached
+    assert made == [0]

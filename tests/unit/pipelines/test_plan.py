@@ -1,0 +1,231 @@
+from pathlib import Path
+
+import pytest
+
+from configs import RIGHT, Folder, changed
+from pipelines.fields import HfSource, PackageSource, PathSource, UrlSource
+from pipelines.plan import check, kind_of_source, quality_budgets
+from targets.gguf import Gguf
+from targets.transformers import Transformers
+
+STEPS = "[import_gguf, gguf, {quantize_gguf: {type: q4_k_m}}]"
+SHA = "0" * 64
+TASK = "evaluation: {tasks: {siqa: {data: {path: model.gguf, reader: multiple-choice}}}}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_plan_says_what_each_step_gives_and_who_opens_it(folder: Folder) -> None:
+    plan = folder.plan()
+
+    assert plan.source_kind == "gguf"
+    assert [(step.takes, step.gives) for step in plan.steps] == [("gguf", "hf"), ("hf", "gguf"), ("gguf", "gguf")]
+    assert [step.opener for step in plan.steps] == [Transformers(), Gguf(), Gguf()]
+    assert plan.reference == 1
+    assert [plan.measured(step) for step in plan.steps] == [False, True, True]
+
+
+def test_source_itself_is_the_reference_when_the_target_opens_it(folder: Folder) -> None:
+    plan = folder.plan(changed((STEPS, "[{quantize_gguf: {type: q8_0}}]"), more="reference: gguf\n"))
+
+    assert plan.reference == 0
+    assert plan.measured(plan.steps[0])
+
+
+def test_artifact_is_opened_with_the_fields_of_the_nearest_target(folder: Folder) -> None:
+    text = changed((STEPS, "[import_gguf, {transformers: {dtype: bfloat16}}, {gguf: {outtype: bf16}}]"))
+
+    assert [step.opener for step in folder.plan(text).steps] == [
+        Transformers(dtype="bfloat16"),
+        Transformers(dtype="bfloat16"),
+        Gguf(outtype="bf16"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("steps", "messages"),
+    [
+        (
+            "[import_gguf, {quantize_gguf: {type: q8_0}}]",
+            ["step 2 `quantize_gguf`: takes gguf, but step 1 `import_gguf` gives hf\n\nhint: put `gguf` before it"],
+        ),
+        ("[gguf]", ["step 1 `gguf`: takes hf, but the source gives gguf\n\nhint: put `import_gguf` before it"]),
+        (
+            "[gguf, gguf]",
+            [
+                "step 1 `gguf`: takes hf, but the source gives gguf\n\nhint: put `import_gguf` before it",
+                "step 2 `gguf`: takes hf, but step 1 `gguf` gives gguf\n\nhint: put `import_gguf` before it",
+            ],
+        ),
+        (
+            "[import_gguf, dummy]",
+            ["step 2 `dummy`: takes dummy, but step 1 `import_gguf` gives hf\n\nhint: no stage turns hf into dummy"],
+        ),
+    ],
+)
+def test_kinds_that_do_not_chain_are_told_with_a_bridge(folder: Folder, steps: str, messages: list[str]) -> None:
+    assert folder.mistakes(changed((STEPS, steps))) == [f"a.yaml: {message}" for message in messages]
+
+
+def test_config_without_an_artifact_for_its_reference_is_refused(folder: Folder) -> None:
+    assert folder.mistakes(changed((STEPS, "[{quantize_gguf: {type: q8_0}}]"))) == [
+        "a.yaml: `reference`: no artifact of this config can be its reference\n\n"
+        "hint: the reference target opens hf; begin with a stage that gives it, or name another `reference`"
+    ]
+
+
+def test_budgets_that_nothing_would_be_judged_by_are_refused(folder: Folder) -> None:
+    text = changed((STEPS, "[import_gguf]"), more="budgets: [{metric: size_bytes, max: 1 GB}]\n")
+
+    assert folder.mistakes(text) == [
+        "a.yaml: `budgets`: nothing comes after the reference that they could be judged on\n\n"
+        "hint: add a stage, or leave them out"
+    ]
+
+
+def test_step_without_an_environment_is_told(folder: Folder, tmp_path: Path) -> None:
+    environments = tmp_path / "envs"
+    environments.mkdir()
+    (environments / "torch.txt").write_text("")
+    (environments / "ggml.txt").write_text("")
+
+    with pytest.raises(Exception, match="no tool environment `gguf`") as caught:
+        check(folder.parse(), environments)
+
+    assert len(caught.value.mistakes) == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ("{metric: perplexty, max: 3}", "no metric `perplexty`\n\nhint: did you mean `perplexity`?"),
+        (
+            "{metric: top1_agreement, max_regression: 2%}",
+            "`max_regression`: top1_agreement already compares with the reference\n\nhint: use `min` or `max`",
+        ),
+        (
+            "{metric: kl_divergence, max_regression: 0.1}",
+            "`max_regression`: kl_divergence already compares with the reference\n\nhint: use `min` or `max`",
+        ),
+        ("{metric: accuracy_siqa, min: 0.3}", "accuracy_siqa is not measured: `evaluation` leaves out `tasks`"),
+        (
+            "{metric: ttft_p50_ms_512, max: 3}",
+            "ttft_p50_ms_512 is not measured\n\nhint: did you mean `ttft_p50_ms`?   (tapeout ls metrics)",
+        ),
+        (
+            "{metric: perplexity_512, max: 3}",
+            "perplexity_512 is not measured\n\nhint: did you mean `perplexity`?   (tapeout ls metrics)",
+        ),
+    ],
+)
+def test_budget_that_cannot_be_judged_is_told(folder: Folder, budget: str, message: str) -> None:
+    assert folder.mistakes(changed(more=f"budgets: [{budget}]\n")) == [f"a.yaml: `budgets` item 1: {message}"]
+
+
+def test_budgets_on_parts_that_are_left_out_are_told_each(folder: Folder) -> None:
+    text = changed(
+        more="evaluation: {perplexity: null, speed: null}\n"
+        "budgets: [{metric: perplexity, max: 3}, {metric: ttft_p50_ms, max: 3}, {metric: size_bytes, max: 1 GB}]\n"
+    )
+
+    assert folder.mistakes(text) == [
+        "a.yaml: `budgets` item 1: perplexity is not measured: `evaluation` leaves out `perplexity`",
+        "a.yaml: `budgets` item 2: ttft_p50_ms is not measured: `evaluation` leaves out `speed`",
+    ]
+
+
+def test_budget_on_a_task_that_is_called_otherwise_is_told(folder: Folder) -> None:
+    text = changed(more=TASK + "budgets: [{metric: accuracy_sica, min: 30%}]\n")
+
+    assert folder.mistakes(text) == [
+        "a.yaml: `budgets` item 1: accuracy_sica is not measured\n\n"
+        "hint: did you mean `accuracy_siqa`?   (tapeout ls metrics)"
+    ]
+
+
+def test_budgets_on_tasks_and_on_further_prompt_lengths_are_right(folder: Folder) -> None:
+    text = changed(
+        more=TASK.replace("{tasks", "{speed: {prompt_tokens: [64, 512]}, tasks")
+        + "budgets: [{metric: accuracy_siqa, max_regression: 2%}, {metric: ttft_p50_ms_512, max: 900}]\n"
+    )
+
+    assert len(folder.plan(text).steps) == 3
+
+
+def test_calibration_on_the_evaluation_text_is_refused(folder: Folder) -> None:
+    text = RIGHT + "  calibration: {builtin: python-docs, split: evaluation}\n"
+
+    assert folder.mistakes(text) == [
+        "a.yaml: `data`: calibration and evaluation are the same text: the measurement would be worthless\n\n"
+        "hint: give calibration the other half"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            "evaluation: {perplexity: {windows: 9, max_windows: 8}}\n",
+            "`evaluation` `perplexity`: `max_windows` is less than `windows`",
+        ),
+        ("evaluation: {speed: {pairs: 9, max_pairs: 8}}\n", "`evaluation` `speed`: `max_pairs` is less than `pairs`"),
+        (
+            TASK.replace(", reader: multiple-choice", ""),
+            "`evaluation` `tasks` `siqa`: needs data with the reader `multiple-choice`",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_told(folder: Folder, more: str, message: str) -> None:
+    assert folder.mistakes(changed(more=more)) == [f"a.yaml: {message}"]
+
+
+def test_multiple_choice_is_no_running_text(folder: Folder) -> None:
+    text = changed(("{builtin: python-docs, split: evaluation}", "{path: model.gguf, reader: multiple-choice}"))
+
+    assert folder.mistakes(text) == [
+        "a.yaml: `data` `evaluation`: multiple choice is no running text\n\nhint: name it under `evaluation: tasks:`"
+    ]
+
+
+def test_files_that_are_not_there_are_told_with_where_paths_start(folder: Folder) -> None:
+    text = changed(("model.gguf", "nope.gguf"), ("{builtin: python-docs, split: evaluation}", "{path: text.txt}"))
+
+    assert folder.mistakes(text) == [
+        f"a.yaml: `source`: `path`: no such file or folder: nope.gguf\n\nhint: relative paths start at {folder.path}",
+        f"a.yaml: `data` `evaluation`: `path`: no such file: text.txt\n\nhint: relative paths start at {folder.path}",
+    ]
+
+
+def test_path_may_begin_at_the_users_home(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.path))
+    folder.config = folder.path / "elsewhere" / "a.yaml"
+    folder.config.parent.mkdir()
+
+    assert folder.plan(changed(("model.gguf", "~/model.gguf"))).source_kind == "gguf"
+
+
+def test_kind_of_a_source_is_known_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "config.json").write_text("{}")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.gguf").write_text("")
+
+    assert kind_of_source(PackageSource(package="a==1", file="b/c.gguf", sha256=SHA), tmp_path) == "gguf"
+    assert kind_of_source(PathSource(path=Path("hf")), tmp_path) == "hf"
+    assert kind_of_source(PathSource(path=Path("one")), tmp_path) == "gguf"
+    assert kind_of_source(PathSource(path=Path("a.onnx")), tmp_path) == "onnx"
+    assert kind_of_source(HfSource(hf="a/b", revision="c"), tmp_path) == "hf"
+    assert kind_of_source(HfSource(hf="a/b", revision="c", files=("*Q8_0.gguf",)), tmp_path) == "gguf"
+    assert kind_of_source(UrlSource(url="https://host/a.gguf?download=true", sha256=SHA), tmp_path) == "gguf"
+    assert kind_of_source(UrlSource(url="https://host/folder.zip", sha256=SHA), tmp_path) == "hf"
+
+
+@pytest.mark.parametrize(
+    ("budget", "quality"),
+    [("perplexity, max: 3", True), ("exact_match, min: 0.5", True), ("size_bytes, max: 3", False)],
+)
+def test_quality_is_demanded_or_not(folder: Folder, budget: str, quality: bool) -> None:
+    assert quality_budgets(folder.parse(changed(more=f"budgets: [{{metric: {budget}}}]\n")).config) == quality
