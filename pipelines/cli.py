@@ -60,7 +60,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        cli(standalone_mode=False)
+        cli(prog_name="tapeout", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return 2

@@ -33,7 +33,7 @@ def tail(n: int) -> float:
 
     Plain percentiles (2.5%) are too narrow for few samples: the interval of a mean of 16 held it in 90% of 2,000
     trials, of 8 in 88%. Expanded ones take the tail of the normal distribution at sqrt(n / (n - 1)) t(0.975, n - 1)
-    (Hesterberg 2015, The American Statistician 69): 94% and 93%.
+    (Hesterberg 2015, The American Statistician 69): 95% and 95%.
     """
     if n < 2:
         return 0.025
