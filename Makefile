@@ -51,7 +51,7 @@ test: dev  ## all of it, one tier after the other, up to the first failure
 	+@for tier in lint unit slow toolchain e2e; do $(MAKE) --no-print-directory $$tier; done
 
 lock: setup  ## write envs/ENV.txt anew from envs/ENV.in: make lock ENV=gguf
-	$(BIN)/python -m pipelines.pinning $(or $(ENV),$(error say which: make lock ENV=gguf))
+	$(BIN)/python -m pipelines.building.pinning $(or $(ENV),$(error say which: make lock ENV=gguf))
 
 clean:  ## remove .venv and caches; Tapeout's home and dist/ stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -12,8 +12,8 @@ from pipelines.launch import workshop
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Silent
 from pipelines.records import RunRecord
+from pipelines.storage.work import remove
 from pipelines.store import Entry, Store
-from pipelines.work import remove
 
 
 def new_home(folder: Path) -> Path:

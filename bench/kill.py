@@ -29,8 +29,8 @@ from bench._homes import fetched, latest_record, new_home
 from bench._processes import TAPEOUT, prefect_server, run, started_by, variables
 from bench._results import Goal, finish, parser_of
 from pipelines.records import RunRecord
+from pipelines.storage.work import remove
 from pipelines.store import Store
-from pipelines.work import remove
 from stages.base import ROOT, Frozen
 
 CONFIG = ROOT / "configs/smollm2-135m/gguf_q6_k.yaml"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import yaml
 
-from pipelines import report
 from pipelines.errors import TapeoutError, UserError
 from pipelines.manifest import MANIFEST, BundledFile, Manifest, check_files, describe, read_manifest, sha256
 from pipelines.records import RunRecord
 from pipelines.redaction import redacted
+from pipelines.reporting import report
 from pipelines.serving import serve_script
 from stages.base import Artifact
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from pipelines.building.pip_failures import INSTALL_COMPILER, find_compiler
 from pipelines.device import device_facts
 from pipelines.environments import EnvironmentFacts, Environments
-from pipelines.pip_failures import INSTALL_COMPILER, find_compiler
 from stages.base import Frozen
 
 PROBE = "six==1.17.0"

@@ -12,11 +12,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from pipelines import installing, lockfile
-from pipelines.built import Built, built, discard, locked, publish, remove, size_bytes
+from pipelines.building import installing, lockfile
+from pipelines.building.built import Built, built, discard, locked, publish, remove, size_bytes
+from pipelines.building.lockfile import LockFile
+from pipelines.building.pip_failures import disk_full
 from pipelines.errors import EnvironmentUnavailable
-from pipelines.lockfile import LockFile
-from pipelines.pip_failures import disk_full
 from pipelines.progress import Progress
 from stages.base import ROOT, Frozen
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError
 from pipelines.outcome import Ending, Outcome, execute
 from pipelines.pipeline import Pipeline
-from pipelines.report import markdown
+from pipelines.reporting.report import markdown
 from pipelines.sources import SourceUnreachable
 
 T = TypeVar("T")

@@ -77,8 +77,8 @@ def _report_of_the_rest(home: Path, lines: Iterable[Line]) -> None:
 
 
 def _report(run: RunRecord, folder: Path, home: Path) -> None:
-    from pipelines.plots import draw
-    from pipelines.report import write
+    from pipelines.reporting.plots import draw
+    from pipelines.reporting.report import write
 
     write(run, folder, draw(run, home / "mlflow" / "plots"))
 

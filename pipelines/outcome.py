@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines import report
 from pipelines.bundle import package, serve_command
 from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError
 from pipelines.git import commit
 from pipelines.pipeline import Around, Pipeline, plainly
 from pipelines.records import RunRecord, Status
+from pipelines.reporting import report
 from pipelines.tracking import Attachments, NullTracker, RunStart
 from stages.base import ROOT
 

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from pipelines.comparing import Candidate, compare
 from pipelines.config import LoadedConfig
+from pipelines.data.texts import Texts, read_texts
 from pipelines.errors import BudgetExceeded, TapeoutError
 from pipelines.keys import step_parts
 from pipelines.making import Made, Recipe, obtain
@@ -25,7 +26,6 @@ from pipelines.requests import RunRequest
 from pipelines.runner import Runner
 from pipelines.sources import fetch
 from pipelines.store import Store, WorkFolder
-from pipelines.texts import Texts, read_texts
 from pipelines.tracking import Tracker
 from stages.base import Artifact, Produced
 

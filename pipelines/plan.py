@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from pipelines.config import LoadedConfig, PipelineConfig, Step
 from pipelines.errors import ConfigErrors, SourceError
+from pipelines.fetching.weights import locate
 from pipelines.fields import BuiltinData, DataSource, HfSource, PackageSource, PathData, PathSource, Source, UrlSource
 from pipelines.measures import KINDS, QUALITY_PARTS, kind_of
 from pipelines.mistakes import did_you_mean, mistake
-from pipelines.weights import locate
 from stages.base import ROOT, load, names
 from targets.base import Target
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from pipelines import archives, registry, weights
-from pipelines.downloads import (
+from pipelines.errors import SourceError
+from pipelines.fetching import archives, registry, weights
+from pipelines.fetching.downloads import (
     SourceUnreachable,
     chunks_of,
     counted,
@@ -17,7 +18,6 @@ from pipelines.downloads import (
     without_credentials,
     write_verified,
 )
-from pipelines.errors import SourceError
 from pipelines.fields import HfSource, PackageSource, PathSource, Source, UrlSource
 from pipelines.progress import Progress
 from stages.base import Frozen
@@ -80,7 +80,7 @@ def _from_path(source: PathSource, into: Path, base: Path, progress: Progress) -
 
 
 def _from_hub(source: HfSource, into: Path, progress: Progress) -> dict[str, JsonValue]:
-    from pipelines import hub
+    from pipelines.fetching import hub
 
     snapshot = hub.download_model(source.hf, source.revision, source.files, into, progress)
     known: dict[str, JsonValue] = {"origin": f"hf: {source.hf}", "revision": snapshot.commit}
@@ -88,7 +88,7 @@ def _from_hub(source: HfSource, into: Path, progress: Progress) -> dict[str, Jso
 
 
 def _from_url(source: UrlSource, into: Path, progress: Progress) -> dict[str, JsonValue]:
-    from pipelines import addresses
+    from pipelines.fetching import addresses
 
     with tempfile.TemporaryDirectory(dir=into, prefix=".download-") as scratch:
         file = addresses.download(source.url, source.sha256, Path(scratch), progress)

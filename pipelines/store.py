@@ -1,4 +1,4 @@
-"""The content-addressed store: what a step made, found again by its cache key. Its layout: `pipelines/layout.py`."""
+"""The content-addressed store: what a step made, found again by its cache key (`pipelines/storage/layout.py`)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from pipelines.digest import digest_of, key_of
-from pipelines.disk import put, sync, told_when_full, write_synced
-from pipelines.entries import Entry, iso
 from pipelines.errors import ToolFailed, UserError
-from pipelines.health import Damage, heal, verify
-from pipelines.layout import Layout, Waiting
-from pipelines.objects import seal
 from pipelines.progress import Progress, Silent
-from pipelines.prune import Policy, Pruned, alone, prune
-from pipelines.work import WorkFolder, claimed, remove, sweep
+from pipelines.storage.digest import digest_of, key_of
+from pipelines.storage.disk import put, sync, told_when_full, write_synced
+from pipelines.storage.entries import Entry, iso
+from pipelines.storage.health import Damage, heal, verify
+from pipelines.storage.layout import Layout, Waiting
+from pipelines.storage.objects import seal
+from pipelines.storage.prune import Policy, Pruned, alone, prune
+from pipelines.storage.work import WorkFolder, claimed, remove, sweep
 from stages.base import Artifact
 
 __all__ = ["Damage", "Entry", "Pruned", "Store", "WorkFolder", "digest_of", "key_of"]

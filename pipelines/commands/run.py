@@ -50,7 +50,7 @@ def command(
 def _show(outcome: Outcome) -> None:
     from rich.console import Console
 
-    from pipelines.table import stage_table, verdict_lines
+    from pipelines.reporting.table import stage_table, verdict_lines
 
     console, record = Console(), outcome.record
     if any(stage.report for stage in record.stages):

@@ -44,7 +44,7 @@ def _run(name: str, as_json: bool) -> None:
     from pipelines.errors import UserError
     from pipelines.home import home
     from pipelines.records import RunRecord
-    from pipelines.table import stage_table, verdict_lines
+    from pipelines.reporting.table import stage_table, verdict_lines
 
     found = sorted((home() / "runs").glob("*/run.json" if name == "last" else f"*{name}*/run.json"))
     if not found:

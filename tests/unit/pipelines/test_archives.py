@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from loopback import tarred, zipped
 
-from pipelines.archives import is_archive, unpack
 from pipelines.errors import SourceError
+from pipelines.fetching.archives import is_archive, unpack
 
 FILES = {"model/config.json": b"{}", "model/sub/weights.bin": b"\0" * 100}
 

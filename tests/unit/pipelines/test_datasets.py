@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from loopback import Answer, Site, digest, site, zipped
 
-from pipelines.datasets import Documents, check_disjoint, documents, overlap, questions
+from pipelines.data.datasets import Documents, check_disjoint, documents, overlap, questions
+from pipelines.data.python_docs import halves
 from pipelines.errors import DataError, SourceError
 from pipelines.fields import BuiltinData, DataSource, HfData, PackageData, PathData
 from pipelines.progress import Silent
-from pipelines.python_docs import halves
 
 WORDS = [f"w{number}" for number in range(2_000)]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from pipelines.digest import digest_of, key_of, manifest_of
 from pipelines.errors import StoreError
+from pipelines.storage.digest import digest_of, key_of, manifest_of
 
 
 def folder(path: Path, **files: str) -> Path:

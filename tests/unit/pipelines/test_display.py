@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines import display
 from pipelines.measures import Interval, metric
+from pipelines.reporting import display
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import tiny_packages as packages
 
+from pipelines.building.installing import PipWatch, Site, pip_environment
+from pipelines.building.lockfile import LockFile
 from pipelines.environments import Environments
-from pipelines.installing import PipWatch, Site, pip_environment
-from pipelines.lockfile import LockFile
 from pipelines.progress import Silent
 
 LOCK = LockFile(name="gguf", pins={"numpy": "2.4.6", "llama-cpp-python": "0.3.36"}, build_minutes="5-9")

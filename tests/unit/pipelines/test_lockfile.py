@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import lockfile
+from pipelines.building import lockfile
 from pipelines.errors import EnvironmentUnavailable
 
 TEXT = """\

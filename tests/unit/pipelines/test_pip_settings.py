@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import pip_settings
 from pipelines.errors import SourceError
-from pipelines.pip_settings import PipSettings, parse, read_pip_settings
+from pipelines.fetching import pip_settings
+from pipelines.fetching.pip_settings import PipSettings, parse, read_pip_settings
 
 
 def test_pip_settings_are_merged_in_pips_order() -> None:

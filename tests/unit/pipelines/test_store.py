@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.digest import digest_of, key_of
 from pipelines.errors import StoreError, ToolFailed, UserError
+from pipelines.storage.digest import digest_of, key_of
+from pipelines.storage.work import WorkFolder, remove
 from pipelines.store import Entry, Store
-from pipelines.work import WorkFolder, remove
 
 KEY = key_of("a step")
 fork = multiprocessing.get_context("fork")

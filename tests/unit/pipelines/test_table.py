@@ -6,7 +6,7 @@ from samples import run_record
 
 from pipelines.measures import Interval, metric
 from pipelines.records import RunRecord
-from pipelines.table import stage_table, verdict_lines
+from pipelines.reporting.table import stage_table, verdict_lines
 
 
 def rendered(record: RunRecord, width: int) -> str:

@@ -1,4 +1,4 @@
-"""`python -m pipelines.pinning NAME`: writes envs/NAME.txt, every version pinned, from envs/NAME.in.
+"""`python -m pipelines.building.pinning NAME`: writes envs/NAME.txt, every version pinned, from envs/NAME.in.
 
 The newest versions that fit are installed into a scratch folder and written down. `# on top of: tapeout` in the .in
 file says that those pins hold too and are left out of this file.
@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipelines import lockfile
-from pipelines.installing import pip_environment
+from pipelines.building import lockfile
+from pipelines.building.installing import pip_environment
 from stages.base import ROOT
 
 BASE = "# on top of: "

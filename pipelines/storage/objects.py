@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipelines.digest import FileFacts, Manifest, file_facts, manifest_of, scan
-from pipelines.disk import put, sync, sync_tree, write_synced
 from pipelines.errors import StoreError
-from pipelines.work import claimed, discard, make_read_only, move
+from pipelines.storage.digest import FileFacts, Manifest, file_facts, manifest_of, scan
+from pipelines.storage.disk import put, sync, sync_tree, write_synced
+from pipelines.storage.work import claimed, discard, make_read_only, move
 
 Read = Callable[[int], None]
 

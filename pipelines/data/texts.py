@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.config import LoadedConfig
-from pipelines.datasets import check_disjoint, documents, questions
+from pipelines.data.datasets import check_disjoint, documents, questions
 from pipelines.evaluation.encoding import EncodingRequest
 from pipelines.evaluation.questions import Question
 from pipelines.fields import Task

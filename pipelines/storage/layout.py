@@ -16,11 +16,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pipelines.disk import told_when_full
-from pipelines.entries import Entries
 from pipelines.errors import StoreError
 from pipelines.home import locked
-from pipelines.objects import Objects
+from pipelines.storage.disk import told_when_full
+from pipelines.storage.entries import Entries
+from pipelines.storage.objects import Objects
 
 Waiting = Callable[[], None]
 

@@ -8,11 +8,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from pipelines import display
 from pipelines.budget import Verdict
 from pipelines.measures import Metric, Report
 from pipelines.quantities import size
 from pipelines.records import RunRecord, StageRecord
+from pipelines.reporting import display
 
 STYLES = {"pass": "green", "FAIL": "bold red", "flagged": "yellow"}
 

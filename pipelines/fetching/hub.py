@@ -9,8 +9,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from pipelines.downloads import SourceUnreachable
 from pipelines.errors import SourceError
+from pipelines.fetching.downloads import SourceUnreachable
 from pipelines.progress import Bar, Progress
 from stages.base import Frozen
 

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines import tethered
+from pipelines.building import tethered
+from pipelines.building.lockfile import LockFile, canonical
+from pipelines.building.pip_failures import diagnose
 from pipelines.errors import EnvironmentUnavailable
-from pipelines.lockfile import LockFile, canonical
-from pipelines.pip_failures import diagnose
 from pipelines.progress import Bar
 
 HEALTH_CHECK = """

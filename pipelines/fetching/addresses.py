@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipelines.downloads import SourceUnreachable, check_digest, sha256_of, without_credentials
 from pipelines.errors import SourceError
+from pipelines.fetching.downloads import SourceUnreachable, check_digest, sha256_of, without_credentials
 from pipelines.progress import Bar, Progress
 
 DRIVERS = {

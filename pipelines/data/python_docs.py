@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Literal
 
-from pipelines.overlap import Shingle, shingles
+from pipelines.data.overlap import Shingle, shingles
 
 Split = Literal["calibration", "evaluation"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipelines import display, page
 from pipelines.measures import DeviceFacts, Metric
-from pipelines.page import Block, Code, Grid, Heading, Items, Paragraph, Picture
-from pipelines.plots import Axis
 from pipelines.quantities import duration, size
 from pipelines.records import RunRecord, StageRecord
 from pipelines.redaction import redacted
-from pipelines.table import tasks_of, word
+from pipelines.reporting import display, page
+from pipelines.reporting.page import Block, Code, Grid, Heading, Items, Paragraph, Picture
+from pipelines.reporting.plots import Axis
+from pipelines.reporting.table import tasks_of, word
 
 OVERVIEW = (
     "stage", "perplexity", "change", "top-1", "KL", "exact match", "TTFT p50", "TBT p50", "TBT p95", "prefill",

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipelines.entries import Entry
 from pipelines.errors import StoreError
 from pipelines.home import try_lock
-from pipelines.layout import Layout
-from pipelines.objects import size_of
-from pipelines.work import discard, sweep
+from pipelines.storage.entries import Entry
+from pipelines.storage.layout import Layout
+from pipelines.storage.objects import size_of
+from pipelines.storage.work import discard, sweep
 from stages.base import Frozen
 
 

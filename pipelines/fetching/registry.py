@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from pipelines.downloads import (
+from pipelines.errors import SourceError
+from pipelines.fetching.downloads import (
     SourceUnreachable,
     check_digest,
     chunks_of,
@@ -21,9 +22,8 @@ from pipelines.downloads import (
     without_credentials,
     write_verified,
 )
-from pipelines.errors import SourceError
-from pipelines.package_index import Index, open_index, way_out
-from pipelines.pip_settings import PipSettings, read_pip_settings
+from pipelines.fetching.package_index import Index, open_index, way_out
+from pipelines.fetching.pip_settings import PipSettings, read_pip_settings
 from pipelines.progress import Progress
 from stages.base import Frozen
 

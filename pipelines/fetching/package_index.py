@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from pipelines.downloads import SourceUnreachable, without_credentials
 from pipelines.errors import SourceError
-from pipelines.pip_settings import PipSettings
+from pipelines.fetching.downloads import SourceUnreachable, without_credentials
+from pipelines.fetching.pip_settings import PipSettings
 
 if TYPE_CHECKING:
     import httpx2

@@ -1,0 +1,1 @@
+"""How a tool environment is built from its lock file."""

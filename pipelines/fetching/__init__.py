@@ -1,0 +1,1 @@
+"""How a model's files get here: packages, paths, hubs, addresses, archives."""

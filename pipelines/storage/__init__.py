@@ -1,0 +1,1 @@
+"""What the store is made of: objects, entries, work folders, digests, pruning."""
