@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
+
+from pipelines.redaction import REFERENCE
 
 _PHRASES = {
     "needs a whole number": ("int_type", "int_parsing", "int_from_float"),
@@ -18,7 +19,6 @@ _PHRASES = {
     "needs a list": ("tuple_type", "list_type"),
     "needs a mapping": ("model_type", "model_attributes_type", "dict_type"),
 }
-SECRET = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 PHRASE_OF = {error: phrase for phrase, errors in _PHRASES.items() for error in errors}
 
 
@@ -46,7 +46,7 @@ def from_pydantic(origin: str, place: str, model: type[BaseModel], errors: list[
 
 def _unset(given: Any) -> bool:
     """Whether the value is a variable that is not set, which is a mistake of its own."""
-    return isinstance(given, str) and SECRET.search(given) is not None
+    return isinstance(given, str) and REFERENCE.search(given) is not None
 
 
 def _near(model: type[BaseModel], error: ErrorDetails) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from pipelines.errors import ConfigErrors
-from pipelines.mistakes import SECRET, mistake
+from pipelines.mistakes import mistake
+from pipelines.redaction import REFERENCE
 
 _TEXT = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 
@@ -119,7 +120,7 @@ def fill_secrets(node: Any, missing: list[str]) -> Any:
     if isinstance(node, list):
         return [fill_secrets(value, missing) for value in node]
     if isinstance(node, str):
-        return SECRET.sub(lambda match: _variable(match[1], missing), node)
+        return REFERENCE.sub(lambda match: _variable(match[1], missing), node)
     return node
 
 
