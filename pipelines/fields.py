@@ -74,7 +74,7 @@ Source = Annotated[
 class BuiltinData(Frozen):
     """Technical English from Python's own documentation (`pydoc_data.topics`), split by topic; no download."""
 
-    builtin: Literal["python-docs"]
+    builtin: Literal["python-docs"] = Field(description="name of the text")
     split: Literal["calibration", "evaluation"] = Field(description="the two halves share no topic")
 
 
@@ -159,9 +159,9 @@ class Task(Frozen):
 class Evaluation(Frozen):
     """What is measured after every stage; `null` leaves a part out."""
 
-    perplexity: Perplexity | None = Perplexity()
-    generation: Generation | None = Generation()
-    speed: Speed | None = Speed()
+    perplexity: Perplexity | None = Field(Perplexity(), description="perplexity, top-1 agreement, KL divergence")
+    generation: Generation | None = Field(Generation(), description="exact match of greedy continuations")
+    speed: Speed | None = Field(Speed(), description="TTFT, time between tokens, tokens/s, load time, memory")
     tasks: dict[str, Task] = Field({}, description="accuracy of each, under the name given here")
     time_limit_s: float = Field(
         3600, gt=0, description="seconds of scoring a stage, draws for inconclusive verdicts included"

@@ -13,6 +13,7 @@ from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError
 from pipelines.git import commit
 from pipelines.pipeline import Around, Pipeline, plainly
 from pipelines.records import RunRecord, Status
+from pipelines.redaction import redacted
 from pipelines.reporting import report
 from pipelines.tracking import Attachments, NullTracker, RunStart
 from stages.base import ROOT
@@ -76,7 +77,7 @@ def _record(pipeline: Pipeline, error: TapeoutError | None, started: str) -> Run
         status = "interrupted" if isinstance(error, Interrupted) else status
     loaded = pipeline.loaded
     flagged = [verdict.message for stage in pipeline.records for verdict in stage.verdicts if verdict.flagged]
-    return RunRecord(
+    record = RunRecord(
         name=loaded.config.name,
         config_path=str(loaded.path),
         config_digest=loaded.digest,
@@ -93,6 +94,7 @@ def _record(pipeline: Pipeline, error: TapeoutError | None, started: str) -> Run
         stages=tuple(pipeline.records),
         last_passed=pipeline.last_passed.digest if pipeline.last_passed else None,
     )
+    return redacted(record, loaded.text)
 
 
 def _packaged(

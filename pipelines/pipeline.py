@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from pydantic import JsonValue
-
 from pipelines.comparing import Candidate, compare
 from pipelines.config import LoadedConfig
 from pipelines.data.texts import Texts, read_texts
@@ -19,12 +17,12 @@ from pipelines.keys import step_parts
 from pipelines.making import Made, Recipe, obtain
 from pipelines.measures import DeviceFacts
 from pipelines.measuring import Bench, Measurer, Subject
+from pipelines.origin import source_fields, source_recipe
 from pipelines.plan import Plan, PlannedStep
 from pipelines.progress import Progress
 from pipelines.records import DataRecord, StageRecord
 from pipelines.requests import RunRequest
 from pipelines.runner import Runner
-from pipelines.sources import fetch
 from pipelines.store import Store, WorkFolder
 from pipelines.tracking import Tracker
 from stages.base import Artifact, Produced
@@ -96,25 +94,14 @@ class Pipeline:
 
     def fetch(self) -> Artifact:
         """The source as an artifact."""
-        source = self.loaded.config.source
-
-        def make(work: WorkFolder) -> Produced:
-            return Produced(facts=fetch(source, work.out, self.loaded.folder, self.workshop.progress).facts)
-
-        fields: dict[str, JsonValue] = source.model_dump(mode="json")
-        recipe = Recipe("source", self.plan.source_kind, {"source": fields, **self._moving(fields)}, (), make)
-        made = obtain(self.workshop.store, recipe, self.workshop.progress)
+        made = obtain(
+            self.workshop.store,
+            source_recipe(self.loaded, self.plan.source_kind, self.workshop.progress),
+            self.workshop.progress,
+        )
         role = "reference" if self.plan.reference == 0 else "source"
-        self._record(made, StageRecord(index=0, stage="source", role=role, fields=fields))
+        self._record(made, StageRecord(index=0, stage="source", role=role, fields=source_fields(self.loaded)))
         return made.artifact
-
-    def _moving(self, fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        """What else a source's bytes depend on: a path without a sha256 may have changed since the last run."""
-        if "path" not in fields:
-            return {}
-        path = self.loaded.folder / str(fields["path"])
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        return {"files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]}
 
     def read_data(self) -> Texts:
         """The evaluation texts, checked against the calibration's."""
@@ -172,7 +159,11 @@ class Pipeline:
             reference_bytes=sizes[measurer.reference.artifact.digest],
             deployable=planned.number == len(self.plan.steps),
         )
-        comparison, seconds = compare(measurer, candidate)
+        try:
+            comparison, seconds = compare(measurer, candidate)
+        except TapeoutError as error:
+            self._amend(planned.number, status="failed", message=str(error))
+            raise
         measurer.release(candidate.subject)
         self.data = measurer.bench.data.model_copy(update={"tokens": measurer.token_count})
         failed = [verdict for verdict in comparison.verdicts if not verdict.passed]

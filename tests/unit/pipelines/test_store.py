@@ -326,8 +326,7 @@ def test_sweep_removes_what_nobody_owns_and_leaves_a_running_step_alone(store: S
 def test_removal_outlasts_a_process_that_still_writes(tmp_path: Path) -> None:
     # with pauses: a writer that never rests can outrun the removal for ever on a busy machine
     script = (
-        "import pathlib, sys, time\n"
-        "for i in range(300): pathlib.Path(sys.argv[1], str(i)).touch(); time.sleep(0.005)"
+        "import pathlib, sys, time\nfor i in range(300): pathlib.Path(sys.argv[1], str(i)).touch(); time.sleep(0.005)"
     )
     tree = tmp_path / "tree"
     tree.mkdir()
