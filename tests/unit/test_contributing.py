@@ -76,6 +76,7 @@ def test_the_page_holds_a_stage_a_target_their_tests_and_a_config() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_examples_keep_the_contract_and_pass_their_own_tests(checkout: Path) -> None:
     said = python(checkout, "-m", "pytest", "-q", "-W", "error", "-k", "bigrams or toolchain", "tests/unit")
 

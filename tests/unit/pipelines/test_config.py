@@ -137,7 +137,10 @@ def test_mistake_in_a_step_is_told_with_the_way_out(folder: Folder, text: str, m
             "`evaluation` `perplexity`: `window`: needs a whole number (got 'many')\n\n"
             "hint: tokens a window; token 1 of each window is not predicted",
         ),
-        (changed(more="evaluation: {perplexity: 3}\n"), "`evaluation`: `perplexity`: needs a mapping (got 3)"),
+        (
+            changed(more="evaluation: {perplexity: 3}\n"),
+            "`evaluation`: `perplexity`: needs a mapping (got 3)\n\nhint: perplexity, top-1 agreement, KL divergence",
+        ),
         (
             changed(more="evaluation: [perplexity]\n"),
             "`evaluation`: needs a mapping\n\nhint: what is measured after every stage",
@@ -153,7 +156,7 @@ def test_mistake_in_a_step_is_told_with_the_way_out(folder: Folder, text: str, m
         ),
         (
             changed(("builtin: python-docs", "builtin: python-doc")),
-            "`data` `evaluation`: `builtin`: input should be 'python-docs' (got 'python-doc')",
+            "`data` `evaluation`: `builtin`: input should be 'python-docs' (got 'python-doc')\n\nhint: name of the text",
         ),
         (
             changed((", split: evaluation", "")),

@@ -14,11 +14,15 @@ from pipelines.environments import Environments
 from pipelines.errors import EnvironmentUnavailable
 from pipelines.progress import Silent
 
+pytestmark = pytest.mark.slow  # real virtual environments, a second or two each
+
 BUILD = """
+import signal
 import sys
 from pathlib import Path
 from pipelines.environments import Environments
 from pipelines.progress import Silent
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 print(Environments(Path(sys.argv[1]), Path(sys.argv[2])).python(sys.argv[3], Silent()))
 """
 # imported by the health check: says that it was, and stays there when told to

@@ -16,6 +16,8 @@ from pipelines import mlflow_entries as entries
 from pipelines.records import RunRecord
 from pipelines.tracking import Attachments, MlflowTracker, NullTracker, RunStart, Tracked, database
 
+pytestmark = pytest.mark.slow  # a real MLflow database, set up once
+
 
 def start_of(record: RunRecord) -> RunStart:
     return RunStart.model_validate({name: getattr(record, name) for name in RunStart.model_fields})
