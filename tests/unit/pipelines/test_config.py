@@ -156,7 +156,8 @@ def test_mistake_in_a_step_is_told_with_the_way_out(folder: Folder, text: str, m
         ),
         (
             changed(("builtin: python-docs", "builtin: python-doc")),
-            "`data` `evaluation`: `builtin`: input should be 'python-docs' (got 'python-doc')\n\nhint: name of the text",
+            "`data` `evaluation`: `builtin`: input should be 'python-docs' (got 'python-doc')\n\n"
+            "hint: name of the text",
         ),
         (
             changed((", split: evaluation", "")),
