@@ -41,14 +41,16 @@ def main() -> int:
     answers = _own_stdout()
     lines: SimpleQueue[Line | None] = SimpleQueue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
-    opening = lines.get()
-    if not isinstance(opening, Opening):
-        return 0
+    opening: Line | None = None
     try:
-        _import_mlflow()
-        follow(opening, iter(lines.get, None), answers)
+        _import_mlflow()  # 1.7 s: while the orchestrator imports Prefect, before it has anything to say
+        opening = lines.get()
+        if isinstance(opening, Opening):
+            follow(opening, iter(lines.get, None), answers)
     except Exception:
-        _report_of_the_rest(opening.home, iter(lines.get, None))
+        opening = opening or lines.get()
+        if isinstance(opening, Opening):
+            _report_of_the_rest(opening.home, iter(lines.get, None))
         raise
     return 0
 
