@@ -61,12 +61,13 @@ class Setting:
     scratch: Path
     model: Path
     sha256: str
+    prefect: str
     api: str | None
 
     def command(self, home: Path) -> list[str]:
         """The run, with the model from a file."""
         source = f"source={{path: {self.model}, sha256: {self.sha256}}}"
-        own = [] if self.api else ["--no-prefect"]
+        own = ["--no-prefect"] if self.prefect == "none" else []
         return [TAPEOUT, "run", str(CONFIG), source, *SMALL, "--quiet", *own, "--dist", str(home / "dist")]
 
     def variables(self, home: Path) -> dict[str, str]:
@@ -81,17 +82,22 @@ def main() -> int:
         scratch = Path(folder)
         entry, files = fetched(CONFIG, scratch)
         model, sha256 = next(files.rglob("*.gguf")), str(entry.facts["sha256"])
-        if options.no_prefect:
-            return campaign(Setting(scratch, model, sha256, None), options)
+        if options.prefect != "server":
+            return campaign(Setting(scratch, model, sha256, options.prefect, None), options)
         with prefect_server(scratch / "prefect-server") as api:
-            return campaign(Setting(scratch, model, sha256, api), options)
+            return campaign(Setting(scratch, model, sha256, options.prefect, api), options)
 
 
 def arguments() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--no-prefect", action="store_true", help="runs without a flow, and no server for them")
+    parser.add_argument(
+        "--prefect",
+        choices=["server", "temporary", "none"],
+        default="server",
+        help="one server for all runs, the temporary one that a run starts for itself, or no flow at all",
+    )
     return parser.parse_args()
 
 
@@ -214,6 +220,7 @@ def told(seconds: float, rounds: Sequence[Round], options: argparse.Namespace) -
     details: dict[str, JsonValue] = {
         "n": len(rounds),
         "seed": options.seed,
+        "prefect": options.prefect,
         "undisturbed_s": seconds,
         "rounds": [found.model_dump(mode="json") for found in rounds],
     }
