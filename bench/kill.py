@@ -27,7 +27,7 @@ from rich.table import Table
 
 from bench._homes import fetched, latest_record, new_home
 from bench._processes import TAPEOUT, prefect_server, run, started_by, variables
-from bench._results import Goal, finish, parser_of
+from bench._results import Goal, finish, parser_of, terminal
 from pipelines.records import RunRecord
 from pipelines.storage.work import remove
 from pipelines.store import Store
@@ -216,7 +216,7 @@ def told(seconds: float, rounds: Sequence[Round], options: argparse.Namespace) -
         outcome = "; ".join(found.problems) or "same artifacts, store intact"
         second = f"{found.second_s:.0f} s"
         table.add_row(f"{found.moment_s:.1f} s", last, str(len(found.orphans)), second, str(found.resumed), outcome)
-    Console().print(table)
+    terminal().print(table)
     details: dict[str, JsonValue] = {
         "n": len(rounds),
         "seed": options.seed,

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench._homes import fetched, latest_record, new_home, renew_store
 from bench._processes import TAPEOUT, prefect_server, run, variables
-from bench._results import Goal, finish, parser_of
+from bench._results import Goal, finish, parser_of, terminal
 from pipelines.measures import Metric
 from pipelines.records import RunRecord
 from stages.base import ROOT
@@ -54,7 +54,7 @@ def main() -> int:
     measured = {"reference": first.metrics["perplexity"].value}
     measured |= {rung: found["perplexity"].value for rung, found in metrics.items()}
     sizes = {rung: record.stages[-1].size_bytes / 1e6 for rung, record in records.items()}
-    Console().print(ladder(metrics, measured, sizes))
+    terminal().print(ladder(metrics, measured, sizes))
     details: dict[str, JsonValue] = {
         "n": 1,
         "windows": 16,
