@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import signal
@@ -55,7 +56,9 @@ def cli() -> None:
 def main() -> None:
     """Entry point of the console script."""
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(_run())
+    code = _run()
+    gc.freeze()  # else the interpreter looks through all of Prefect for garbage before it ends: 0.4 s
+    sys.exit(code)
 
 
 def _run() -> int:

@@ -17,7 +17,8 @@ from pipelines.config import LoadedConfig, parse
 from pipelines.device import device_facts, usable_cores
 from pipelines.environments import Environments
 from pipelines.home import home
-from pipelines.outcome import Ending, Outcome, execute
+from pipelines.mlflow_process import WriterProcess, database
+from pipelines.outcome import Ending, Outcome, conclude, execute
 from pipelines.pipeline import Pipeline, Workshop
 from pipelines.progress import Progress, Silent
 from pipelines.runner import SubprocessRunner
@@ -31,12 +32,11 @@ class Choices:
 
     dist: Path
     quiet: bool = False
-    mlflow: bool = True
     prefect: bool = True
 
 
-def launch(config: Path, overrides: Sequence[str], choices: Choices) -> Outcome:
-    """Run a config to its end.
+def launch(config: Path, overrides: Sequence[str], choices: Choices, writer: WriterProcess | None) -> Outcome:
+    """Run a config to its end; without a writer nothing is tracked.
 
     Raises:
         ConfigErrors: before anything is started.
@@ -45,21 +45,26 @@ def launch(config: Path, overrides: Sequence[str], choices: Choices) -> Outcome:
     loaded = parse(config, overrides)
     planned = plan.check(loaded)
     folder = run_folder(loaded)
-    shop = workshop(loaded, folder, progress, choices.mlflow)
+    shop = workshop(loaded, folder, progress, writer)
     pipeline, ending = Pipeline(loaded, planned, shop), Ending(folder, choices.dist)
     shop.store.sweep()
-    if not choices.prefect:
-        return execute(pipeline, ending)
+    outcome = _as_flow(pipeline, ending) if choices.prefect else execute(pipeline, ending)
+    return conclude(outcome, pipeline, ending)
+
+
+def _as_flow(pipeline: Pipeline, ending: Ending) -> Outcome:
     if "PREFECT_API_URL" not in os.environ:
-        progress.say("Prefect: no PREFECT_API_URL, starting a temporary server (10-20 s)")
+        pipeline.workshop.progress.say("Prefect: no PREFECT_API_URL, starting a temporary server (10-20 s)")
     from pipelines import flow
 
     return flow.run(pipeline, ending)
 
 
-def workshop(loaded: LoadedConfig, folder: Path, progress: Progress, mlflow: bool) -> Workshop:
-    """Everything that a run works with. The tracker comes first: it imports MLflow while the rest goes on."""
-    tracker: Tracker = MlflowTracker.launch(home(), progress.say) if mlflow else NullTracker()
+def workshop(loaded: LoadedConfig, folder: Path, progress: Progress, writer: WriterProcess | None = None) -> Workshop:
+    """Everything that a run works with."""
+    if writer and "MLFLOW_TRACKING_URI" not in os.environ and not database(home()).exists():
+        progress.say("MLflow: setting up its database, once, about 10 s")
+    tracker: Tracker = MlflowTracker(home(), writer) if writer else NullTracker()
     return Workshop(
         home=home(),
         store=Store(home() / "store"),

@@ -36,7 +36,7 @@ class Ending:
 
 
 def execute(pipeline: Pipeline, ending: Ending, around: Around = plainly, prefect_run: str | None = None) -> Outcome:
-    """Run the pipeline to its end, whatever that is, and leave the record."""
+    """Run the pipeline to its end, whatever that is; `conclude` leaves the record."""
     started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     pipeline.workshop.tracker.start(start_of(pipeline, started))
     error: TapeoutError | None = None
@@ -50,7 +50,22 @@ def execute(pipeline: Pipeline, ending: Ending, around: Around = plainly, prefec
     if error is None:
         record, error = _packaged(pipeline, record, ending, around)
     record = record.model_copy(update={"seconds": time.monotonic() - begin})
-    return Outcome(_finished(pipeline, record, ending), error)
+    pipeline.track_rest()
+    pipeline.workshop.tracker.finish(record, Attachments(folder=ending.folder))
+    return Outcome(record, error)
+
+
+def conclude(outcome: Outcome, pipeline: Pipeline, ending: Ending) -> Outcome:
+    """The outcome with its place in MLflow, once everything is written there; leaves the record in the run's folder."""
+    tracker, record = pipeline.workshop.tracker, outcome.record
+    tracked = tracker.tracked()
+    record = record.model_copy(update={"mlflow_run": tracked.mlflow_run, "model_version": tracked.model_version})
+    if isinstance(tracker, NullTracker):
+        report.write(record, ending.folder, {})  # the MLflow writer does it for itself
+    if tracked.problem:
+        pipeline.workshop.progress.say(f"MLflow: {tracked.problem}; the run itself is not affected")
+    (ending.folder / "run.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    return Outcome(record, outcome.error)
 
 
 def start_of(pipeline: Pipeline, started: str) -> RunStart:
@@ -108,15 +123,3 @@ def _packaged(
     except TapeoutError as error:
         return record.model_copy(update={"status": "failed", "message": error.message}), error
     return record.model_copy(update={"bundle": bundle, "serve": serve_command(bundle)}), None
-
-
-def _finished(pipeline: Pipeline, record: RunRecord, ending: Ending) -> RunRecord:
-    pipeline.track_rest()
-    tracked = pipeline.workshop.tracker.finish(record, Attachments(folder=ending.folder))
-    record = record.model_copy(update={"mlflow_run": tracked.mlflow_run, "model_version": tracked.model_version})
-    if isinstance(pipeline.workshop.tracker, NullTracker):
-        report.write(record, ending.folder, {})  # the MLflow writer does it for itself
-    if tracked.problem:
-        pipeline.workshop.progress.say(f"MLflow: {tracked.problem}; the run itself is not affected")
-    (ending.folder / "run.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
-    return record

@@ -1,27 +1,24 @@
 """Follows a run into MLflow, which lives in a process of its own (`pipelines.mlflow_writer`).
 
-Importing MLflow takes 1.7 s and 90 MB, so that the orchestrator never does: it writes JSON lines to the writer and
+The orchestrator never imports MLflow: it writes JSON lines to the writer and
 reads back what came of them. MLflow observes and decides nothing; when it cannot be reached the run goes on.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, JsonValue, TypeAdapter
 
 from pipelines.budget import Budget
 from pipelines.measures import DeviceFacts
+from pipelines.mlflow_process import WriterProcess
 from pipelines.records import RunRecord, StageRecord
 from pipelines.redaction import redacted
-from stages.base import ROOT, Frozen
+from stages.base import Frozen
 
 UNREACHABLE = re.compile(r"API request to (?P<uri>\S+?)/api/.*\[Errno -?\d+\] (?P<reason>[^\"')]+)")
 LONGEST_PROBLEM = 300
@@ -97,8 +94,12 @@ class Tracker(Protocol):
         """A stage ended, in whatever way."""
         ...
 
-    def finish(self, run: RunRecord, attachments: Attachments) -> Tracked:
-        """The run ended, in whatever way; waits until everything is written."""
+    def finish(self, run: RunRecord, attachments: Attachments) -> None:
+        """The run ended, in whatever way."""
+        ...
+
+    def tracked(self) -> Tracked:
+        """Where the finished run is found; waits until everything is written."""
         ...
 
 
@@ -111,35 +112,20 @@ class NullTracker:
     def stage(self, record: StageRecord) -> None:
         """Ignore it."""
 
-    def finish(self, run: RunRecord, attachments: Attachments) -> Tracked:
-        """Nothing was tracked."""
+    def finish(self, run: RunRecord, attachments: Attachments) -> None:
+        """Ignore it."""
+
+    def tracked(self) -> Tracked:
+        """Nowhere."""
         return Tracked()
 
 
 class MlflowTracker:
     """Sends a run to the MLflow writer. Never raises for MLflow's sake."""
 
-    def __init__(self, home: Path, process: subprocess.Popen[bytes], errors: IO[bytes], time_limit_s: float) -> None:
-        self._home, self._process, self._errors, self._time_limit_s = home, process, errors, time_limit_s
+    def __init__(self, home: Path, writer: WriterProcess, time_limit_s: float = TIME_LIMIT_S) -> None:
+        self._home, self._writer, self._time_limit_s = home, writer, time_limit_s
         self._config_text = ""
-
-    @classmethod
-    def launch(
-        cls, home: Path, say: Callable[[str], None] = lambda _: None, time_limit_s: float = TIME_LIMIT_S
-    ) -> MlflowTracker:
-        """Start the writer, which imports MLflow while the run goes on. `home` is Tapeout's own folder."""
-        if "MLFLOW_TRACKING_URI" not in os.environ and not database(home).exists():
-            say("MLflow: setting up its database, once, about 10 s")
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the tracker
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipelines.mlflow_writer"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
-            start_new_session=True,  # ^C is the orchestrator's to report
-        )
-        return cls(home, process, errors, time_limit_s)
 
     def start(self, run: RunStart) -> None:
         """Open the parent run."""
@@ -150,41 +136,28 @@ class MlflowTracker:
         """Write a nested run."""
         self._send(Progressed(record=record))
 
-    def finish(self, run: RunRecord, attachments: Attachments) -> Tracked:
-        """Write the rest and wait for the writer."""
+    def finish(self, run: RunRecord, attachments: Attachments) -> None:
+        """Hand over the rest."""
         self._send(Closing(run=run, attachments=attachments))
-        late = ""
+
+    def tracked(self) -> Tracked:
+        """Wait for the writer."""
+        process, late = self._writer.process, ""
         try:
-            answers, _ = self._process.communicate(timeout=self._time_limit_s)
+            answers, _ = process.communicate(timeout=self._time_limit_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            answers, _ = self._process.communicate()
+            process.kill()
+            answers, _ = process.communicate()
             late = f"MLflow did not finish within {self._time_limit_s:g} s"
         tracked = Tracked.model_validate_json(lines[-1]) if (lines := answers.splitlines()) else Tracked()
-        problem = late or (self._last_words() if self._process.returncode else "")
-        self._errors.close()
+        problem = late or (_in_short(self._writer.last_words()) if process.returncode else "")
         return tracked.model_copy(update={"problem": problem})
 
     def _send(self, line: Line) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(redacted(line, self._config_text).model_dump_json().encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the writer is gone; `finish` says why
-
-    def _last_words(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return _in_short(lines[-1]) if lines else f"the writer ended with exit code {self._process.returncode}"
+        self._writer.send(redacted(line, self._config_text).model_dump_json().encode())
 
 
 def _in_short(error: str) -> str:
     if refused := UNREACHABLE.search(error):
         return f"{refused['uri']} cannot be reached: {refused['reason']}"
     return error.removeprefix("mlflow.exceptions.")[:LONGEST_PROBLEM]
-
-
-def database(home: Path) -> Path:
-    """The embedded store that is used when MLFLOW_TRACKING_URI is not set."""
-    return home / "mlflow" / "mlflow.db"

@@ -35,7 +35,7 @@ def replay(bundle: Path, progress: Progress) -> Comparison:
     """Measure the bundled model against its reference, made again or taken from the store, with fresh measurements."""
     loaded = parse(bundle / "config.yaml")
     planned = plan.check(loaded)
-    shop = workshop(loaded, run_folder(loaded), progress, mlflow=False)
+    shop = workshop(loaded, run_folder(loaded), progress)
     pipeline = Pipeline(loaded, planned, shop)
     with shop.store.in_use(), tempfile.TemporaryDirectory(prefix="tapeout-verify-") as scratch:
         model = pipeline.fetch()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from pipelines import mlflow_process
 
 if TYPE_CHECKING:
     from pipelines.outcome import Outcome
@@ -34,9 +37,10 @@ def command(
 
     KEY=VALUE changes a field for this run: steps.quantize_gguf.type=q8_0, evaluation.perplexity.windows=32.
     """
-    from pipelines.launch import Choices, launch
+    with nullcontext() if no_mlflow else mlflow_process.writer() as writer:
+        from pipelines.launch import Choices, launch
 
-    outcome = launch(config, overrides, Choices(dist, quiet or as_json, not no_mlflow, not no_prefect))
+        outcome = launch(config, overrides, Choices(dist, quiet or as_json, not no_prefect), writer)
     if as_json:
         click.echo(outcome.record.model_dump_json(indent=1))
         if outcome.error is not None:

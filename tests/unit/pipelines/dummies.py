@@ -9,7 +9,7 @@ from pipelines import plan
 from pipelines.config import parse
 from pipelines.device import device_facts
 from pipelines.making import Recipe, obtain
-from pipelines.outcome import Ending, Outcome, execute
+from pipelines.outcome import Ending, Outcome, conclude, execute
 from pipelines.pipeline import Pipeline, Workshop
 from pipelines.progress import Silent
 from pipelines.records import StageRecord
@@ -84,4 +84,5 @@ class Bench:
             prepare(pipeline)
         run_folder = self.folder / "run"
         run_folder.mkdir(exist_ok=True)
-        return execute(pipeline, Ending(run_folder, self.folder / "dist"))
+        ending = Ending(run_folder, self.folder / "dist")
+        return conclude(execute(pipeline, ending), pipeline, ending)

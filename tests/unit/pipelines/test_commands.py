@@ -206,7 +206,7 @@ def test_problems_of_the_machine_are_one_json_document(tapeout: Command, monkeyp
 def launched(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """`tapeout run` over the dummy pipeline, in this process."""
 
-    def fake(config: Path, overrides: tuple[str, ...], choices: launch.Choices) -> outcome.Outcome:
+    def fake(config: Path, overrides: tuple[str, ...], choices: launch.Choices, writer: object) -> outcome.Outcome:
         return bench.run(*overrides)
 
     monkeypatch.setattr(launch, "launch", fake)

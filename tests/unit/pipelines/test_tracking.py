@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 from samples import DIGESTS, run_record
 
 from pipelines import mlflow_entries as entries
+from pipelines.mlflow_process import database, writer
 from pipelines.records import RunRecord
-from pipelines.tracking import Attachments, MlflowTracker, NullTracker, RunStart, Tracked, database
+from pipelines.tracking import Attachments, MlflowTracker, NullTracker, RunStart, Tracked
 
 pytestmark = pytest.mark.slow  # a real MLflow database, set up once
 
@@ -24,11 +26,13 @@ def start_of(record: RunRecord) -> RunStart:
 
 
 def track(home: Path, record: RunRecord, folder: Path | None = None) -> Tracked:
-    tracker = MlflowTracker.launch(home)
-    tracker.start(start_of(record))
-    for stage in record.stages:
-        tracker.stage(stage)
-    return tracker.finish(record, Attachments(folder=folder))
+    with writer() as process:
+        tracker = MlflowTracker(home, process)
+        tracker.start(start_of(record))
+        for stage in record.stages:
+            tracker.stage(stage)
+        tracker.finish(record, Attachments(folder=folder))
+        return tracker.tracked()
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,6 @@ class Store:
 
     home: Path
     bundle: Path
-    said: list[str]
     passed: Tracked
     again: Tracked
     halted: Tracked
@@ -69,14 +72,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         record = run_record(log=log)
         text = record.config_text + "# ${env:HUB_TOKEN}\n"
         record = record.model_copy(update={"bundle": bundle, "config_text": text})
-        said: list[str] = []
-        MlflowTracker.launch(home, said.append).finish(record, Attachments())
         passed = track(home, record, home / "runs" / "1")
-        return Store(home, bundle, said, passed, track(home, record), track(home, run_record("halted", 0.071)))
-
-
-def test_first_use_says_that_it_takes_a_while(store: Store) -> None:
-    assert store.said == ["MLflow: setting up its database, once, about 10 s"]
+        return Store(home, bundle, passed, track(home, record), track(home, run_record("halted", 0.071)))
 
 
 def test_passed_run_is_found_with_its_model_version(store: Store) -> None:
@@ -172,19 +169,20 @@ def test_secret_of_the_config_is_nowhere_in_the_store(store: Store) -> None:
 def test_killed_orchestrator_leaves_a_killed_run(store: Store) -> None:
     script = (
         "import os, sys, time; from pathlib import Path; from pipelines.tracking import *\n"
-        f"tracker = MlflowTracker.launch(Path({str(store.home)!r}))\n"
-        "tracker.start(RunStart.model_validate_json(sys.argv[1]))\n"
-        "print(tracker._process.pid, flush=True)\n"
-        "tracker._process.stdout.readline(); os.kill(os.getpid(), 9)\n"
+        "from pipelines.mlflow_process import writer\n"
+        "with writer() as writing:\n"
+        f"    MlflowTracker(Path({str(store.home)!r}), writing).start(RunStart.model_validate_json(sys.argv[1]))\n"
+        "    print(writing.process.pid, flush=True)\n"
+        "    writing.process.stdout.readline(); os.kill(os.getpid(), 9)\n"
     )
     start = start_of(run_record()).model_copy(update={"name": "killed"})
     environment = {key: text for key, text in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     command = [sys.executable, "-c", script, start.model_dump_json()]
     parent = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert parent.returncode == -9
-    writer = Path(f"/proc/{parent.stdout.strip()}/cmdline")
+    its = Path(f"/proc/{parent.stdout.strip()}/cmdline")
     deadline = time.monotonic() + 30
-    while writer.exists() and b"mlflow_writer" in writer.read_bytes() and time.monotonic() < deadline:
+    while its.exists() and b"mlflow_writer" in its.read_bytes() and time.monotonic() < deadline:
         time.sleep(0.05)
     query = "select status from runs join experiments using (experiment_id) where experiments.name = 'killed'"
     assert store.rows(query) == [("KILLED",)]
@@ -202,17 +200,26 @@ def test_server_that_is_away_is_a_reason_and_the_report_is_written(
 
 def test_writer_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    tracker = MlflowTracker.launch(tmp_path, time_limit_s=0.05)
-    tracker.start(start_of(run_record()))
-    tracked = tracker.finish(run_record(), Attachments())
+    with writer() as process:
+        tracker = MlflowTracker(tmp_path, process, time_limit_s=0.05)
+        tracker.start(start_of(run_record()))
+        tracker.finish(run_record(), Attachments())
+        tracked = tracker.tracked()
     assert tracked == Tracked(problem="MLflow did not finish within 0.05 s")
+
+
+def test_writer_without_a_run_is_gone_at_once() -> None:
+    with writer() as unused:
+        pass
+    assert unused.process.returncode == -signal.SIGKILL
 
 
 def test_null_tracker_tracks_nothing() -> None:
     tracker = NullTracker()
     tracker.start(start_of(run_record()))
     tracker.stage(run_record().stages[0])
-    assert tracker.finish(run_record(), Attachments()) == Tracked()
+    tracker.finish(run_record(), Attachments())
+    assert tracker.tracked() == Tracked()
 
 
 def test_metric_that_the_last_stage_lacks_is_not_shown_as_its_own() -> None:
