@@ -28,7 +28,7 @@ def new_home(folder: Path) -> Path:
 def fetched(config: Path, scratch: Path) -> tuple[Entry, Path]:
     """The config's source in the user's own store, fetched now if it is not there yet; its entry and its folder."""
     loaded = parse(config)
-    shop = workshop(loaded, scratch, Silent(), mlflow=False)
+    shop = workshop(loaded, scratch, Silent())
     artifact = Pipeline(loaded, plan.check(loaded), shop).fetch()
     return shop.store.find(artifact.digest), artifact.path
 
