@@ -69,6 +69,16 @@ class TextSession(Session, Protocol):
         ...
 
 
+@runtime_checkable
+class ArraySession(Session, Protocol):
+    """An opened model of arrays: a classifier, an encoder. Its first output is what is measured."""
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names that `run` takes, in the model's order; the first axis of each is the batch."""
+        ...
+
+
 class Target(Stage):
     """A runtime. `opens` names the artifact kinds that `open` takes; by default what the target makes."""
 
