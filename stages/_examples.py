@@ -35,7 +35,7 @@ class Preprocess(Frozen):
 
 @dataclass(frozen=True)
 class Examples:
-    """`pixels` (n, height, width, channels), unchanged and read from disk as needed; `labels` (n,) are class numbers."""
+    """`pixels` (n, height, width, channels) as stored, read from disk as needed; `labels` (n,) are class numbers."""
 
     pixels: NDArray[np.generic]
     labels: NDArray[np.int64]
