@@ -14,7 +14,7 @@ from pipelines.budget import Budget
 from pipelines.config import PipelineConfig, Step
 from pipelines.fields import Data, DataSource, Evaluation, Source
 from pipelines.manifest import Manifest
-from pipelines.measures import KINDS, QUALITY_PARTS
+from pipelines.measures import KINDS, of_quality
 from pipelines.records import RunRecord
 from stages.base import ROOT, load, names
 
@@ -115,9 +115,9 @@ def _place(model: type[BaseModel]) -> str:
 def _metrics() -> str:
     rows = ["| metric | unit | better | compared with the reference | judged | from `evaluation:` |", "|" + "---|" * 6]
     for name, kind in KINDS.items():
-        shown = "accuracy_NAME" if kind.part == "tasks" else name
+        shown = "accuracy_NAME" if name == "accuracy" else name
         better, compared = "higher" if kind.higher_is_better else "lower", "yes" if kind.compared else "no"
-        judged = "every stage" if kind.part in QUALITY_PARTS else "the last artifact"
+        judged = "every stage" if of_quality(kind) else "the last artifact"
         rows.append(f"| `{shown}` | {kind.unit} | {better} | {compared} | {judged} | {kind.part or 'always'} |")
     return "\n".join(rows)
 

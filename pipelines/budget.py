@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
 
-from pipelines.measures import QUALITY_PARTS, Interval, Metric, Report, kind_of
+from pipelines.measures import Interval, Metric, Report, kind_of, of_quality
 from pipelines.quantities import difference, quantity
 from stages.base import Frozen
 
@@ -75,7 +75,7 @@ class Budget(Frozen):
     def on_deployable(self) -> bool:
         """Whether only the last artifact is judged: speed and size. Quality is judged after every stage."""
         kind = kind_of(self.metric)
-        return kind is not None and kind.part not in QUALITY_PARTS
+        return kind is not None and not of_quality(kind)
 
     def judge(self, candidate: Report) -> Verdict:
         """The strictest of the budget's limits decides. The metric carries its paired change to the reference."""

@@ -14,12 +14,12 @@ from pipelines.manifest import MANIFEST, BundledFile, Manifest, check_files, des
 from pipelines.records import RunRecord
 from pipelines.redaction import redacted
 from pipelines.reporting import report
-from pipelines.serving import serve_script
+from pipelines.serving import companions, links_of, serve_script
 from stages.base import Artifact
 
 __all__ = ["check_files", "package", "read_manifest", "serve_command"]
 
-SCRIPT = "serve.sh"
+SCRIPT, PREDICT = "serve.sh", "predict.py"
 HEADER = """# The config that made this bundle. From this folder: tapeout run config.yaml
 # Relative paths start at this folder.
 """
@@ -55,8 +55,10 @@ def package(record: RunRecord, artifact: Artifact, dist: Path, config_text: str,
 
 
 def serve_command(bundle: Path) -> str | None:
-    """The command that serves a bundle, or None where nothing serves its kind."""
-    return str(bundle / SCRIPT) if (bundle / SCRIPT).is_file() else None
+    """The command that serves a bundle, or runs it; None where nothing here does that with its kind."""
+    if (bundle / SCRIPT).is_file():
+        return str(bundle / SCRIPT)
+    return f"python {bundle / PREDICT} IMAGE..." if (bundle / PREDICT).is_file() else None
 
 
 def _insist_on_pass(record: RunRecord, artifact: Artifact) -> None:
@@ -104,10 +106,17 @@ def _fill(
     texts = {"config.yaml": config, "report.md": report.markdown(record)}
     if script := serve_script(artifact):
         texts[SCRIPT] = script
-    if taken := files.keys() & {*texts, MANIFEST}:
+    texts |= companions(artifact, record)
+    links = links_of(artifact, record)
+    if taken := files.keys() & {*texts, *links, MANIFEST}:
         raise TapeoutError(f"the model has a file of its own named {', '.join(sorted(taken))}, which a bundle needs")
     for name, text in texts.items():
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_text(text, encoding="utf-8")
+        files[name] = _file(work / name)
+    for name, place in links.items():
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).symlink_to(place)
         files[name] = _file(work / name)
     if script:
         (work / SCRIPT).chmod(0o755)
@@ -170,8 +179,8 @@ def _clear_leftovers(dist: Path, name: str) -> None:
 def _moved(config_text: str, folder: Path, bundle: Path) -> str:
     """The config with its relative paths made to start at the bundle."""
     for path in sorted(_relative_paths(yaml.safe_load(config_text)), key=len, reverse=True):
-        moved = os.path.relpath(folder / path, bundle)
-        config_text = re.sub(rf"(\bpath:\s*[\"']?){re.escape(path)}(?=[\"'\s,}}]|$)", rf"\g<1>{moved}", config_text)
+        moved, key = os.path.relpath(folder / path, bundle), r"\b(?:path|python):\s*[\"']?"
+        config_text = re.sub(rf"({key}){re.escape(path)}(?=[\"'\s,:}}]|$)", rf"\g<1>{moved}", config_text)
     return config_text
 
 
@@ -180,6 +189,7 @@ def _relative_paths(tree: object) -> set[str]:
         return set().union(*map(_relative_paths, tree))
     if not isinstance(tree, dict):
         return set()
-    path = tree.get("path")
-    own = {path} if isinstance(path, str) and not Path(path).is_absolute() and "${" not in path else set()
+    python = str(tree.get("python", "")).partition(":")[0]
+    named = [tree.get("path"), python if python.endswith(".py") else None]
+    own = {path for path in named if isinstance(path, str) and not Path(path).is_absolute() and "${" not in path}
     return own.union(*map(_relative_paths, tree.values()))

@@ -14,12 +14,14 @@ from pydantic import Field, SerializeAsAny, ValidationError
 from pipelines import yaml_text
 from pipelines.budget import Budget
 from pipelines.errors import ConfigErrors
-from pipelines.fields import Data, Evaluation, Source
+from pipelines.fields import IMAGE_READERS, Data, Evaluation, Source
 from pipelines.mistakes import did_you_mean, from_pydantic, mistake
 from stages.base import Frozen, Stage, load, name_of, names
 from targets.base import Target
 
 LISTING = "tapeout ls stages"
+TEXT_PARTS, IMAGE_PARTS = ("perplexity", "generation", "speed"), ("classification", "latency")
+"""Parts of `evaluation:` that suit one kind of data alone."""
 
 
 class Limits(Frozen):
@@ -104,7 +106,8 @@ def _build(origin: str, tree: dict[str, Any], mistakes: list[str]) -> PipelineCo
     tree = yaml_text.fill_secrets(tree, missing)
     mistakes += [mistake(origin, "", f"${{env:{name}}} is not set", f"export {name}=...") for name in missing]
     tree["steps"] = _steps(origin, tree.get("steps"), mistakes)
-    tree["reference"] = _reference(origin, tree.get("reference", "transformers"), mistakes)
+    tree["reference"] = _reference(origin, tree.get("reference", _usual_reference(tree)), mistakes)
+    _leave_out(tree)
     try:
         config = PipelineConfig.model_validate(tree)
     except ValidationError as error:
@@ -114,6 +117,21 @@ def _build(origin: str, tree: dict[str, Any], mistakes: list[str]) -> PipelineCo
     if mistakes:
         raise ConfigErrors(mistakes)
     return config
+
+
+def _usual_reference(tree: dict[str, Any]) -> str:
+    source = tree.get("source")
+    return "pytorch" if isinstance(source, dict) and "python" in source else "transformers"
+
+
+def _leave_out(tree: dict[str, Any]) -> None:
+    """What does not suit the data is not measured, unless the config asks for it: then the plan says why it cannot."""
+    data, evaluation = tree.get("data"), tree.get("evaluation", {})
+    source = data.get("evaluation") if isinstance(data, dict) else None
+    if isinstance(source, dict) and isinstance(evaluation, dict):
+        images = "digits" in source or source.get("reader") in IMAGE_READERS
+        parts = TEXT_PARTS if images else IMAGE_PARTS
+        tree["evaluation"] = {**dict.fromkeys(parts), **evaluation}
 
 
 def _steps(origin: str, items: Any, mistakes: list[str]) -> list[Step]:

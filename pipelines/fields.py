@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
+from stages._examples import Preprocess
 from stages.base import Frozen
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Pin = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
-Reader = Literal["text", "jsonl", "squad", "multiple-choice"]
+Reader = Literal["text", "jsonl", "squad", "multiple-choice", "bigbench-images", "image-folder", "npz"]
+IMAGE_READERS = ("bigbench-images", "image-folder", "npz")
 
 
 class PackageSource(Frozen):
@@ -62,12 +64,40 @@ def _which(*keys: str) -> Discriminator:
     )
 
 
+Weights = Annotated[
+    Annotated[PackageSource, Tag("package")] | Annotated[PathSource, Tag("path")] | Annotated[UrlSource, Tag("url")],
+    _which("package", "path", "url"),
+]
+
+
+class PythonSource(Frozen):
+    """A torch module that a function builds. The function is yours, and is run."""
+
+    python: str = Field(
+        pattern=r"^[\w./-]+:\w+$",
+        description="`model.py:build`, a file relative to the config, or `package.module:build`",
+    )
+    weights: Weights | None = Field(
+        None,
+        description="safetensors, or a .pt that holds tensors alone, loaded into the module; a file of another kind is "
+        "given to the function as `weights`",
+    )
+    licence: str | None = Field(None, description="SPDX name, copied into the bundle's manifest")
+
+    @property
+    def file(self) -> Path | None:
+        """The Python file that holds the function, None for an importable module."""
+        place = self.python.partition(":")[0]
+        return Path(place) if place.endswith(".py") else None
+
+
 Source = Annotated[
     Annotated[PackageSource, Tag("package")]
     | Annotated[PathSource, Tag("path")]
     | Annotated[HfSource, Tag("hf")]
-    | Annotated[UrlSource, Tag("url")],
-    _which("package", "path", "hf", "url"),
+    | Annotated[UrlSource, Tag("url")]
+    | Annotated[PythonSource, Tag("python")],
+    _which("package", "path", "hf", "url", "python"),
 ]
 
 
@@ -76,6 +106,18 @@ class BuiltinData(Frozen):
 
     builtin: Literal["python-docs"] = Field(description="name of the text")
     split: Literal["calibration", "evaluation"] = Field(description="the two halves share no topic")
+
+
+class DigitsData(Frozen):
+    """1,797 handwritten digits of 8x8 pixels, from scikit-learn; no download."""
+
+    digits: Literal[True] = Field(description="true")
+
+
+class HeldOut(Frozen):
+    """Examples taken out of the evaluation data, evenly spaced, so that a set sorted by class gives some of each."""
+
+    held_out: int = Field(ge=1, description="how many; the evaluation goes without them")
 
 
 class PathData(Frozen):
@@ -105,20 +147,42 @@ class HfData(Frozen):
     sha256: Sha256 | None = Field(None, description="of that file")
 
 
+FileData = PathData | PackageData | HfData
 DataSource = Annotated[
     Annotated[BuiltinData, Tag("builtin")]
+    | Annotated[DigitsData, Tag("digits")]
     | Annotated[PathData, Tag("path")]
     | Annotated[PackageData, Tag("package")]
     | Annotated[HfData, Tag("hf")],
-    _which("builtin", "path", "package", "hf"),
+    _which("builtin", "digits", "path", "package", "hf"),
+]
+Calibration = Annotated[
+    Annotated[BuiltinData, Tag("builtin")]
+    | Annotated[DigitsData, Tag("digits")]
+    | Annotated[PathData, Tag("path")]
+    | Annotated[PackageData, Tag("package")]
+    | Annotated[HfData, Tag("hf")]
+    | Annotated[HeldOut, Tag("held_out")],
+    _which("builtin", "digits", "path", "package", "hf", "held_out"),
 ]
 
 
 class Data(Frozen):
-    """The texts; calibration and evaluation may not overlap."""
+    """Texts, or labelled images; calibration and evaluation may not overlap."""
 
-    evaluation: DataSource = Field(description="what perplexity, agreement and speed are measured on")
-    calibration: DataSource | None = Field(None, description="what quantizers may look at")
+    evaluation: DataSource = Field(description="what quality and speed are measured on")
+    calibration: Calibration | None = Field(None, description="what quantizers may look at")
+    preprocess: Preprocess = Field(Preprocess(), description="from stored pixels to the model's input; images only")
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the data are labelled images, and the model a classifier."""
+        return isinstance(self.evaluation, DigitsData) or self.evaluation_reader in IMAGE_READERS
+
+    @property
+    def evaluation_reader(self) -> str:
+        """How the evaluation's documents or examples are found in its file; empty for what is built in."""
+        return str(getattr(self.evaluation, "reader", ""))
 
 
 class Perplexity(Frozen):
@@ -156,13 +220,34 @@ class Task(Frozen):
     examples: int = Field(200, ge=2, description="how many, drawn with the config's seed")
 
 
+class Classification(Frozen):
+    """Top-1 and top-5 accuracy, and the share of unchanged top-1 answers, over every evaluation image."""
+
+    batch: int = Field(64, ge=1, description="images a call")
+
+
+class Latency(Frozen):
+    """A candidate and its float version run in alternating blocks, in two live workers."""
+
+    batch_sizes: tuple[int, ...] = Field((1, 32), min_length=1, description="images a call")
+    runs: int = Field(30, ge=5, description="calls a block")
+    pairs: int = Field(5, ge=3, description="least pairs of blocks a batch size")
+    max_pairs: int = Field(30, ge=3, description="most pairs of blocks a batch size")
+    precision: float = Field(0.03, gt=0, lt=1, description="stop when the ratio's interval is within this of its value")
+    time_limit_s: float = Field(60, gt=0, description="seconds of sampling a batch size")
+
+
 class Evaluation(Frozen):
-    """What is measured after every stage; `null` leaves a part out."""
+    """What is measured after every stage; `null` leaves a part out, and what does not suit the data is left out."""
 
     perplexity: Perplexity | None = Field(Perplexity(), description="perplexity, top-1 agreement, KL divergence")
     generation: Generation | None = Field(Generation(), description="exact match of greedy continuations")
     speed: Speed | None = Field(Speed(), description="TTFT, time between tokens, tokens/s, load time, memory")
     tasks: dict[str, Task] = Field({}, description="accuracy of each, under the name given here")
+    classification: Classification | None = Field(
+        Classification(), description="accuracy and agreement of a classifier; for images"
+    )
+    latency: Latency | None = Field(Latency(), description="latency and throughput at each batch size; for images")
     time_limit_s: float = Field(
         3600, gt=0, description="seconds of scoring a stage, draws for inconclusive verdicts included"
     )

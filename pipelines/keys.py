@@ -12,7 +12,10 @@ from pipelines.measures import DeviceFacts
 from stages.base import Artifact, Stage, name_of, source_digest
 
 HERE = Path(__file__).parent
-JUDGES = ("budget", "comparing", "device", "measures", "measuring", "quantities", "timing")
+JUDGES = (
+    *("budget", "comparing", "comparing_images", "comparing_texts", "comparison", "device", "measures"),
+    *("measuring", "measuring_images", "measuring_texts", "quantities", "timing", "array_timing"),
+)
 """Modules outside `evaluation/` that a cached comparison, verdicts included, comes from."""
 
 

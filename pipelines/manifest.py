@@ -35,6 +35,7 @@ class BundledStage(Frozen):
     env: str | None = Field(description="the tool environment it ran in")
     tool_versions: dict[str, str]
     verdicts: tuple[Verdict, ...]
+    unmeasured: str = Field("", description="why the machine that made it could not measure it")
 
 
 class Manifest(Frozen):

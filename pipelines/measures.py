@@ -10,7 +10,7 @@ from stages.base import Frozen
 
 
 class Kind(NamedTuple):
-    """What is true of a metric wherever it is measured. `part` is the section of `evaluation:` that yields it."""
+    """What is true of a metric wherever it is measured. `part` names the sections of `evaluation:` that yield it."""
 
     unit: str
     higher_is_better: bool
@@ -20,10 +20,10 @@ class Kind(NamedTuple):
 
 KINDS = {
     "perplexity": Kind("", False, True, "perplexity"),
-    "top1_agreement": Kind("share", True, False, "perplexity"),
+    "top1_agreement": Kind("share", True, False, "perplexity or classification"),
     "kl_divergence": Kind("nats", False, False, "perplexity"),
     "exact_match": Kind("share", True, False, "generation"),
-    "accuracy": Kind("share", True, True, "tasks"),
+    "accuracy": Kind("share", True, True, "tasks or classification"),
     "ttft_p50_ms": Kind("ms", False, True, "speed"),
     "ttft_p95_ms": Kind("ms", False, True, "speed"),
     "tbt_p50_ms": Kind("ms", False, True, "speed"),
@@ -31,14 +31,18 @@ KINDS = {
     "tbt_p99_ms": Kind("ms", False, True, "speed"),
     "prefill_tokens_per_s": Kind("tokens/s", True, True, "speed"),
     "decode_tokens_per_s": Kind("tokens/s", True, True, "speed"),
-    "speed_ratio": Kind("x", True, False, "speed"),
-    "load_s": Kind("s", False, True, "speed"),
-    "peak_memory_bytes": Kind("bytes", False, True, "speed"),
+    "speed_ratio": Kind("x", True, False, "speed or latency"),
+    "latency_p50_ms": Kind("ms", False, True, "latency"),
+    "latency_p95_ms": Kind("ms", False, True, "latency"),
+    "latency_p99_ms": Kind("ms", False, True, "latency"),
+    "throughput_per_s": Kind("/s", True, True, "latency"),
+    "load_s": Kind("s", False, True, "speed or latency"),
+    "peak_memory_bytes": Kind("bytes", False, True, "speed or latency"),
     "size_bytes": Kind("bytes", False, True, ""),
 }
 """`accuracy` stands for `accuracy_<task>`; a TTFT at a further prompt length has the length as its last part."""
 
-QUALITY_PARTS = frozenset({"perplexity", "generation", "tasks"})
+QUALITY_PARTS = frozenset({"perplexity", "generation", "tasks", "classification"})
 
 
 def kind_of(metric: str) -> Kind | None:
@@ -47,6 +51,16 @@ def kind_of(metric: str) -> Kind | None:
         return KINDS["accuracy"]
     stem, _, last = metric.rpartition("_")
     return KINDS.get(metric) or (KINDS.get(stem) if last.isdigit() else None)
+
+
+def parts_of(kind: Kind) -> list[str]:
+    """The sections of `evaluation:` that yield the metric."""
+    return kind.part.split(" or ") if kind.part else []
+
+
+def of_quality(kind: Kind) -> bool:
+    """Whether the metric says how good the model is: that is judged after every stage, speed and size at the end."""
+    return any(part in QUALITY_PARTS for part in parts_of(kind))
 
 
 class Interval(Frozen):

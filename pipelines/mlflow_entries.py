@@ -136,6 +136,8 @@ def word(record: StageRecord) -> str:
     """The stage's verdict in one word."""
     if record.status != "completed":
         return record.status
+    if record.unmeasured:
+        return "not measured on this device"
     if not record.verdicts:
         return "not judged"
     return "flagged" if any(verdict.flagged for verdict in record.verdicts) else "passed"

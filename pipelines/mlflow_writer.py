@@ -169,9 +169,9 @@ class Writer:
         """The version of the run's name that holds this artifact under these budgets, made unless it is there."""
         from mlflow.exceptions import MlflowException
 
-        last = run.stages[-1]
+        last = next((stage for stage in reversed(run.stages) if not stage.unmeasured), run.stages[-1])
         budgets = "; ".join(verdict.message for verdict in last.verdicts) or "none"
-        tags = {"digest": last.artifact or "", "verdict": run.status, "budgets": budgets[:4000]}
+        tags = {"digest": run.stages[-1].artifact or "", "verdict": run.status, "budgets": budgets[:4000]}
         try:
             self._client.create_registered_model(run.name)
         except MlflowException as error:

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from pipelines.config import LoadedConfig
 from pipelines.errors import SourceError
 from pipelines.fetching import weights
-from pipelines.fields import PathSource
+from pipelines.fields import PathSource, PythonSource
 from pipelines.making import Recipe
 from pipelines.progress import Progress
 from pipelines.redaction import redacted
@@ -40,6 +40,8 @@ def source_recipe(loaded: LoadedConfig, kind: str, progress: Progress) -> Recipe
     parts: dict[str, JsonValue] = {"source": source_fields(loaded), "code": _code_digest()}
     if isinstance(source, PathSource):
         parts["files"] = _state(loaded.folder / source.path.expanduser())
+    if isinstance(source, PythonSource):
+        parts["files"] = [_stat(loaded.folder / path) for path in _own_files(source)]
     return Recipe("source", kind, parts, (), make)
 
 
@@ -50,6 +52,15 @@ def _state(path: Path) -> list[JsonValue]:
     for name, file in files.items():
         state.append([name, file.stat().st_size, file.stat().st_mtime_ns])
     return state
+
+
+def _own_files(source: PythonSource) -> list[Path]:
+    weights_file = source.weights.path.expanduser() if isinstance(source.weights, PathSource) else None
+    return [path for path in (source.file, weights_file) if path]
+
+
+def _stat(file: Path) -> JsonValue:
+    return [str(file), file.stat().st_size, file.stat().st_mtime_ns]
 
 
 def _code_digest() -> str:

@@ -11,12 +11,15 @@ from typing import Protocol, TypeVar
 
 from pipelines.comparing import Candidate, compare
 from pipelines.config import LoadedConfig
+from pipelines.data.example_sets import ExampleSets, read_examples
 from pipelines.data.texts import Texts, read_texts
 from pipelines.errors import BudgetExceeded, TapeoutError
 from pipelines.keys import step_parts
 from pipelines.making import Made, Recipe, obtain
 from pipelines.measures import DeviceFacts
 from pipelines.measuring import Bench, Measurer, Subject
+from pipelines.measuring_images import ImageMeasurer
+from pipelines.measuring_texts import TextMeasurer
 from pipelines.origin import source_fields, source_recipe
 from pipelines.plan import Plan, PlannedStep
 from pipelines.progress import Progress
@@ -25,7 +28,7 @@ from pipelines.requests import RunRequest
 from pipelines.runner import Runner
 from pipelines.store import Store, WorkFolder
 from pipelines.tracking import Tracker
-from stages.base import Artifact, Produced
+from stages.base import Artifact, Produced, name_of
 
 T = TypeVar("T")
 
@@ -70,6 +73,7 @@ class Pipeline:
     last_passed: Artifact | None = None
     deployable: Artifact | None = None
     _tracked: set[int] = field(default_factory=set)
+    _first_opened: dict[str, Subject] = field(default_factory=dict)
 
     def run(self, around: Around = plainly) -> None:
         """Carry out the plan.
@@ -80,13 +84,13 @@ class Pipeline:
         """
         with self.workshop.store.in_use(), ExitStack() as stack:
             model = around("fetch", self.fetch, 2)
-            texts = around("read-data", self.read_data, 2)
+            data = around("read-data", self.read_data, 2)
             measurer = None
             for planned in (None, *self.plan.steps):
                 if planned is not None:
-                    model = around(planned.step.name, partial(self.advance, planned, model))
+                    model = around(planned.step.name, partial(self.advance, planned, model, calibration_of(data)))
                 if (planned.number if planned else 0) == self.plan.reference:
-                    measurer = stack.enter_context(self.measurer(model, texts))
+                    measurer = stack.enter_context(self.measurer(model, data))
                 if planned is not None and measurer is not None and self.plan.measured(planned):
                     measure = partial(self.measure, measurer, planned, model)
                     around(f"measure-{planned.step.name}", measure)
@@ -103,15 +107,21 @@ class Pipeline:
         self._record(made, StageRecord(index=0, stage="source", role=role, fields=source_fields(self.loaded)))
         return made.artifact
 
-    def read_data(self) -> Texts:
-        """The evaluation texts, checked against the calibration's."""
-        texts = read_texts(self.loaded, self.workshop.home / "data", self.workshop.progress)
-        self.data = texts.record
-        return texts
+    def read_data(self) -> Texts | ExampleSets:
+        """The evaluation data, checked against the calibration's."""
+        shop, cache = self.workshop, self.workshop.home / "data"
+        found: Texts | ExampleSets
+        if self.loaded.config.data.of_images:
+            found = read_examples(self.loaded, shop.store, cache, shop.progress)
+        else:
+            found = read_texts(self.loaded, cache, shop.progress)
+        self.data = found.record
+        return found
 
-    def advance(self, planned: PlannedStep, model: Artifact) -> Artifact:
+    def advance(self, planned: PlannedStep, model: Artifact, calibration: Artifact | None = None) -> Artifact:
         """Run one step on the artifact of the step before."""
         stage, shop = planned.step.stage, self.workshop
+        inputs = {"calibration": calibration} if calibration and "calibration" in type(stage).extra_inputs else {}
         name, log = planned.step.name, shop.logs / f"{planned.number}-{planned.step.name}.log"
         seed = self.loaded.config.seed
 
@@ -120,6 +130,7 @@ class Pipeline:
                 stage=name,
                 fields=stage.model_dump(mode="json"),
                 model=model,
+                inputs=inputs,
                 out=work.out,
                 scratch=work.scratch,
                 seed=seed,
@@ -129,8 +140,9 @@ class Pipeline:
             return shop.runner.run(request, log, planned.step.timeout_s)
 
         lock, versions = shop.runner.lock_digest(type(stage)), shop.runner.versions(type(stage))
-        parts = step_parts(stage, lock, {"model": model}, seed, shop.device)
-        recipe = Recipe(name, planned.gives, parts, (model.digest,), make, log, versions)
+        parts = step_parts(stage, lock, {"model": model, **inputs}, seed, shop.device)
+        parents = (model.digest, *(artifact.digest for artifact in inputs.values()))
+        recipe = Recipe(name, planned.gives, parts, parents, make, log, versions)
         empty = StageRecord(
             index=planned.number,
             stage=name,
@@ -138,6 +150,7 @@ class Pipeline:
             fields=stage.model_dump(mode="json"),
             env=type(stage).env,
             tool_versions=versions,
+            unmeasured=planned.unmeasured,
         )
         try:
             made = obtain(shop.store, recipe, shop.progress)
@@ -158,6 +171,7 @@ class Pipeline:
             size_bytes=sizes[model.digest],
             reference_bytes=sizes[measurer.reference.artifact.digest],
             deployable=planned.number == len(self.plan.steps),
+            baseline=self._baseline(Subject(model, planned.opener)),
         )
         try:
             comparison, seconds = compare(measurer, candidate)
@@ -165,7 +179,7 @@ class Pipeline:
             self._amend(planned.number, status="failed", message=str(error))
             raise
         measurer.release(candidate.subject)
-        self.data = measurer.bench.data.model_copy(update={"tokens": measurer.token_count})
+        self.data = measurer.data
         failed = [verdict for verdict in comparison.verdicts if not verdict.passed]
         self._amend(self.plan.reference, report=comparison.reference)
         self._amend(
@@ -182,12 +196,17 @@ class Pipeline:
             raise BudgetExceeded("\n".join(verdict.message for verdict in failed), self._after_halt())
         self.last_passed = model
 
+    def _baseline(self, subject: Subject) -> Subject | None:
+        """The first artifact that this runtime opened: before it nothing of the runtime was quantized."""
+        first = self._first_opened.setdefault(name_of(subject.target), subject)
+        return first if first != subject and self.loaded.config.data.of_images else None
+
     def _after_halt(self) -> str:
         kept = f"the last artifact within every budget: {self.last_passed.digest[:12]}" if self.last_passed else ""
         return kept or "no artifact was within every budget; `tapeout artifacts ls` lists what was made"
 
-    def measurer(self, model: Artifact, texts: Texts) -> Measurer:
-        """What measures against this reference, on these texts."""
+    def measurer(self, model: Artifact, data: Texts | ExampleSets) -> Measurer:
+        """What measures against this reference, on these data."""
         shop, config = self.workshop, self.loaded.config
         bench = Bench(
             config=config,
@@ -197,10 +216,12 @@ class Pipeline:
             progress=shop.progress,
             logs=shop.logs,
             threads=shop.threads,
-            texts=texts.request,
-            data=texts.record,
+            data=data.record,
         )
-        return Measurer(bench, Subject(model, config.reference))
+        reference = Subject(model, config.reference)
+        if isinstance(data, ExampleSets):
+            return ImageMeasurer(bench, reference, data)
+        return TextMeasurer(bench, reference, data.request)
 
     def _record(self, made: Made, empty: StageRecord) -> None:
         entry = made.entry
@@ -237,3 +258,8 @@ class Pipeline:
         for record in self.records:
             if record.index not in self._tracked:
                 self._track(record.index)
+
+
+def calibration_of(data: Texts | ExampleSets) -> Artifact | None:
+    """What the stages that calibrate are given."""
+    return data.calibration if isinstance(data, ExampleSets) else None

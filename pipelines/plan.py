@@ -8,28 +8,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipelines.config import LoadedConfig, PipelineConfig, Step
+from pipelines.config import IMAGE_PARTS, TEXT_PARTS, LoadedConfig, PipelineConfig, Step
 from pipelines.errors import ConfigErrors, SourceError
 from pipelines.fetching.weights import locate
-from pipelines.fields import BuiltinData, DataSource, HfSource, PackageSource, PathData, PathSource, Source, UrlSource
-from pipelines.measures import KINDS, QUALITY_PARTS, kind_of
+from pipelines.fields import (
+    BuiltinData,
+    DataSource,
+    HeldOut,
+    HfSource,
+    PackageSource,
+    PathData,
+    PathSource,
+    PythonSource,
+    Source,
+    UrlSource,
+)
+from pipelines.measures import KINDS, kind_of, of_quality, parts_of
 from pipelines.mistakes import did_you_mean, mistake
 from stages.base import ROOT, load, names
 from targets.base import Target
 
+AT_EACH_BATCH = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "throughput_per_s", "speed_ratio")
 AT_EACH_LENGTH = ("ttft_p50_ms", "ttft_p95_ms", "prefill_tokens_per_s")
 KIND_OF_SUFFIX = {".gguf": "gguf", ".onnx": "onnx", ".dummy": "dummy"}
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step in its place. `opener` opens its artifact for measurement, None when nothing here can."""
+    """A step in its place. `opener` opens its artifact for measurement, None when nothing here can.
+
+    `unmeasured` is then why this machine cannot, though another could.
+    """
 
     number: int
     step: Step
     takes: str
     gives: str
     opener: Target | None
+    unmeasured: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,12 @@ class Plan:
     def measured(self, step: PlannedStep) -> bool:
         """Whether the step's artifact is a candidate that is compared with the reference."""
         return step.number > self.reference and step.opener is not None
+
+    @property
+    def gated(self) -> bool:
+        """Whether the last artifact is judged, or, where only another machine could open it, the one before it."""
+        last = next((step for step in reversed(self.steps) if not step.unmeasured), None)
+        return last is not None and self.measured(last)
 
 
 def check(loaded: LoadedConfig, environments: Path = ROOT / "envs") -> Plan:
@@ -71,7 +93,7 @@ def check(loaded: LoadedConfig, environments: Path = ROOT / "envs") -> Plan:
         hint = f"the reference target opens {takes}; begin with a stage that gives it, or name another `reference`"
         mistakes.append(mistake(origin, "`reference`", "no artifact of this config can be its reference", hint))
     plan = Plan(source_kind, steps, reference or 0)
-    if config.budgets and not mistakes and not plan.measured(steps[-1]):
+    if config.budgets and not mistakes and not plan.gated:
         mistakes.append(mistake(origin, "`budgets`", *_unjudged(plan)))
     if mistakes:
         raise ConfigErrors(mistakes)
@@ -83,15 +105,19 @@ def _unjudged(plan: Plan) -> tuple[str, str]:
     last = plan.steps[-1]
     if last.number <= plan.reference:
         return "nothing comes after the reference that they could be judged on", "add a stage, or leave them out"
+    if last.unmeasured:
+        return f"cannot be judged on this device, and nothing before it can be either: {last.unmeasured}", ""
     return f"no target opens {last.gives}, so they cannot be judged on the last artifact", "tapeout ls targets"
 
 
 def kind_of_source(source: Source, folder: Path) -> str:
     """The artifact kind that the source will have, by its name."""
+    if isinstance(source, PythonSource):
+        return "torch"
     return KIND_OF_SUFFIX.get(Path(_model_of(source, folder)).suffix, "hf")
 
 
-def _model_of(source: Source, folder: Path) -> str | Path:
+def _model_of(source: PackageSource | UrlSource | HfSource | PathSource, folder: Path) -> str | Path:
     match source:
         case PackageSource():
             return source.file
@@ -116,12 +142,17 @@ def _files(loaded: LoadedConfig) -> Found:
     source, hint = loaded.config.source, f"relative paths start at {loaded.folder.absolute()}"
     if isinstance(source, PathSource) and not _at(loaded.folder, source.path).exists():
         yield "`source`", f"`path`: no such file or folder: {source.path}", hint
+    if isinstance(source, PythonSource) and source.file and not (loaded.folder / source.file).is_file():
+        yield "`source`", f"`python`: no such file: {source.file}", hint
+    weights = source.weights if isinstance(source, PythonSource) else None
+    if isinstance(weights, PathSource) and not _at(loaded.folder, weights.path).is_file():
+        yield "`source` `weights`", f"`path`: no such file: {weights.path}", hint
     for name, data in _texts(loaded.config):
-        if isinstance(data, PathData) and not _at(loaded.folder, data.path).is_file():
+        if isinstance(data, PathData) and not _at(loaded.folder, data.path).exists():
             yield name, f"`path`: no such file: {data.path}", hint
 
 
-def _texts(config: PipelineConfig) -> Iterator[tuple[str, DataSource]]:
+def _texts(config: PipelineConfig) -> Iterator[tuple[str, DataSource | HeldOut]]:
     yield "`data` `evaluation`", config.data.evaluation
     if config.data.calibration is not None:
         yield "`data` `calibration`", config.data.calibration
@@ -168,18 +199,30 @@ def _budgets(config: PipelineConfig) -> Found:
             continue
         if budget.max_regression is not None and not kind.compared:
             yield place, f"`max_regression`: {budget.metric} already compares with the reference", "use `min` or `max`"
-        if kind.part and not getattr(config.evaluation, kind.part):
-            yield place, f"{budget.metric} is not measured: `evaluation` leaves out `{kind.part}`", ""
+        if kind.part and not any(getattr(config.evaluation, part) for part in parts_of(kind)):
+            suits = [part for part in parts_of(kind) if part not in unsuited(config)]
+            named = " and ".join(f"`{part}`" for part in suits or parts_of(kind))
+            yield place, f"{budget.metric} is not measured: `evaluation` leaves out {named}", ""
         elif budget.metric not in measured:
             yield place, f"{budget.metric} is not measured", did_you_mean(budget.metric, measured, "tapeout ls metrics")
 
 
+def unsuited(config: PipelineConfig) -> tuple[str, ...]:
+    """The parts of `evaluation:` that cannot be measured on the config's data."""
+    return TEXT_PARTS if config.data.of_images else IMAGE_PARTS
+
+
 def measured_metrics(config: PipelineConfig) -> set[str]:
     """The names of all that the config's evaluation measures of a candidate."""
-    names = {name for name, kind in KINDS.items() if not kind.part or getattr(config.evaluation, kind.part)}
-    further = config.evaluation.speed.prompt_tokens[1:] if config.evaluation.speed else ()
+    settings = config.evaluation
+    names = {name for name, kind in KINDS.items() if not kind.part or any(getattr(settings, p) for p in parts_of(kind))}
+    further = settings.speed.prompt_tokens[1:] if settings.speed else ()
     each = {f"{name}_{length}" for name in AT_EACH_LENGTH for length in further}
-    return names - {"accuracy"} | each | {f"accuracy_{task}" for task in config.evaluation.tasks}
+    batches = settings.latency.batch_sizes[1:] if settings.latency else ()
+    each |= {f"{name}_{batch}" for name in AT_EACH_BATCH for batch in batches}
+    if settings.classification:
+        each |= {"accuracy_top1", "accuracy_top5"}
+    return names - {"accuracy"} | each | {f"accuracy_{task}" for task in settings.tasks}
 
 
 def _data(config: PipelineConfig) -> Found:
@@ -187,15 +230,24 @@ def _data(config: PipelineConfig) -> Found:
     if calibration == evaluation:
         hint = "give calibration the other half" if isinstance(evaluation, BuiltinData) else "name another text"
         yield "`data`", "calibration and evaluation are the same text: the measurement would be worthless", hint
+    if isinstance(calibration, HeldOut) and not config.data.of_images:
+        yield "`data` `calibration`", "`held_out` is for labelled images", "name another text"
     for name, task in config.evaluation.tasks.items():
         if getattr(task.data, "reader", "") != "multiple-choice":
             yield f"`evaluation` `tasks` `{name}`", "needs data with the reader `multiple-choice`", ""
+    for part in unsuited(config):
+        if getattr(config.evaluation, part):
+            given = "images" if config.data.of_images else "text"
+            yield f"`evaluation` `{part}`", f"cannot be measured on {given}", "leave it out"
     settings = config.evaluation.perplexity
     if settings is not None and settings.max_windows < settings.windows:
         yield "`evaluation` `perplexity`", "`max_windows` is less than `windows`", ""
     speed = config.evaluation.speed
     if speed is not None and speed.max_pairs < speed.pairs:
         yield "`evaluation` `speed`", "`max_pairs` is less than `pairs`", ""
+    latency = config.evaluation.latency
+    if latency is not None and latency.max_pairs < latency.pairs:
+        yield "`evaluation` `latency`", "`max_pairs` is less than `pairs`", ""
     if getattr(evaluation, "reader", "") == "multiple-choice":
         yield "`data` `evaluation`", "multiple choice is no running text", "name it under `evaluation: tasks:`"
 
@@ -203,7 +255,9 @@ def _data(config: PipelineConfig) -> Found:
 def _planned(config: PipelineConfig, kind: str) -> Iterator[PlannedStep]:
     for number, step in enumerate(config.steps, 1):
         gives = type(step.stage).produces
-        yield PlannedStep(number, step, kind, gives, opener(config, number, gives))
+        opens = opener(config, number, gives)
+        reason = (opens and type(opens).cannot_measure()) or ""
+        yield PlannedStep(number, step, kind, gives, None if reason else opens, reason)
         kind = gives
 
 
@@ -228,4 +282,4 @@ def _reference(config: PipelineConfig, source_kind: str) -> int | None:
 
 def quality_budgets(config: PipelineConfig) -> bool:
     """Whether anything at all is demanded of quality."""
-    return any((kind := kind_of(budget.metric)) and kind.part in QUALITY_PARTS for budget in config.budgets)
+    return any((kind := kind_of(budget.metric)) and of_quality(kind) for budget in config.budgets)

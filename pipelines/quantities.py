@@ -11,7 +11,7 @@ def quantity(value: float, unit: str) -> str:
         return f"{value * 100:.1f}%"
     if unit == "x":
         return f"{value:.2f}x"
-    return f"{value:.4g} {unit}".rstrip()
+    return f"{value:.4g} {unit}" if unit else f"{value:{'.4g' if value == round(value, 0) else '#.4g'}}"
 
 
 def difference(value: float, unit: str) -> str:

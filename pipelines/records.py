@@ -34,6 +34,7 @@ class StageRecord(Frozen):
     size_bytes: int = 0
     report: Report | None = None
     verdicts: tuple[Verdict, ...] = ()
+    unmeasured: str = Field("", description="why this machine could not open the artifact: it is not judged")
     log: Path | None = None
     message: str = ""
 

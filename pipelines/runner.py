@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from pipelines.environments import Environments
 from pipelines.errors import InputRejected
 from pipelines.evaluation.live import Live
+from pipelines.evaluation.live_arrays import LiveArrays
 from pipelines.process import WorkerProcess, write_request
 from pipelines.progress import Bar, Progress
 from pipelines.requests import Moved, OpenRequest, RunRequest, produced
@@ -102,7 +103,7 @@ class _RemoteSession:
     def call(self, method: str, **arguments: JsonValue) -> JsonValue:
         if method == "facts":
             return self._facts
-        if method not in {"encode", "score", "choose"}:
+        if method not in {"encode", "score", "choose", "predict"}:
             return self._worker.call(method, arguments, CALL_LIMIT_S)
         with self._progress.bar(f"{self._name}: {method}") as bar:
             return self._worker.call(method, arguments, CALL_LIMIT_S, _onto(bar))
@@ -141,7 +142,7 @@ class InlineRunner:
 
 
 class _LocalSession:
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live | LiveArrays) -> None:
         self._live = live
 
     def call(self, method: str, **arguments: JsonValue) -> JsonValue:

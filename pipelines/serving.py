@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
+from pipelines import serving_onnx
+from pipelines.records import RunRecord
+from stages._examples import Preprocess
 from stages.base import Artifact
 
 GGUF = """#!/bin/sh
@@ -49,6 +54,20 @@ def serve_script(artifact: Artifact) -> str | None:
     """A POSIX shell script that serves the artifact from the folder it lies in, or None for a kind without a server."""
     write = SCRIPTS.get(artifact.kind)
     return write(artifact.path) if write else None
+
+
+def companions(artifact: Artifact, record: RunRecord) -> dict[str, str]:
+    """Texts, by their path in the bundle, with which the artifact serves without Tapeout."""
+    if artifact.kind != "onnx":
+        return {}
+    data = yaml.safe_load(record.config_text).get("data", {})
+    preprocess = Preprocess.model_validate(data.get("preprocess", {}))
+    return serving_onnx.companions(artifact, record.name, preprocess, record.stages[-1].tool_versions)
+
+
+def links_of(artifact: Artifact, record: RunRecord) -> dict[str, str]:
+    """Symbolic links of the bundle: where a server looks for the model, and where it lies from there."""
+    return serving_onnx.links(artifact, record.name) if artifact.kind == "onnx" else {}
 
 
 def _gguf(folder: Path) -> str:

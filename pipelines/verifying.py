@@ -13,7 +13,7 @@ from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.launch import run_folder, workshop
 from pipelines.measuring import Subject
-from pipelines.pipeline import Pipeline
+from pipelines.pipeline import Pipeline, calibration_of
 from pipelines.progress import Progress
 from pipelines.store import Store
 from stages.base import Artifact
@@ -39,18 +39,18 @@ def replay(bundle: Path, progress: Progress) -> Comparison:
     pipeline = Pipeline(loaded, planned, shop)
     with shop.store.in_use(), tempfile.TemporaryDirectory(prefix="tapeout-verify-") as scratch:
         model = pipeline.fetch()
-        texts = pipeline.read_data()
+        data = pipeline.read_data()
         for step in planned.steps[: planned.reference]:
-            model = pipeline.advance(step, model)
+            model = pipeline.advance(step, model, calibration_of(data))
         fresh = Pipeline(loaded, planned, replace(shop, store=Store(Path(scratch) / "store")))
-        with fresh.measurer(model, texts) as measurer:
+        with fresh.measurer(model, data) as measurer:
             return compare(measurer, _candidate(bundle, pipeline, planned))[0]
 
 
 def _candidate(bundle: Path, pipeline: Pipeline, planned: plan.Plan) -> Candidate:
     manifest, last = read_manifest(bundle), planned.steps[-1]
     if last.opener is None:
-        raise UserError(f"{bundle}: nothing here opens {last.gives}", "tapeout ls targets")
+        raise UserError(f"{bundle}: nothing here opens {last.gives}", last.unmeasured or "tapeout ls targets")
     artifact = Artifact(kind=last.gives, path=bundle.absolute(), digest=manifest.artifact)
     return Candidate(
         subject=Subject(artifact, last.opener),

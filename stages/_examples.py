@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from stages.base import Frozen
 
@@ -18,10 +19,10 @@ Floats = NDArray[np.float32]
 class Preprocess(Frozen):
     """From stored pixels to a model's input: (pixels * scale - mean) / std, a channel each, then the layout."""
 
-    layout: Literal["nchw", "nhwc"] = "nchw"
-    scale: float = 1.0
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    layout: Literal["nchw", "nhwc"] = Field("nchw", description="order of batch, height, width and channels")
+    scale: float = Field(1.0, description="what pixels are multiplied with: 0.00392157 makes 0..255 to 0..1")
+    mean: tuple[float, ...] = Field((), description="subtracted after that, one a channel")
+    std: tuple[float, ...] = Field((), description="divided by after that, one a channel")
 
     def __call__(self, pixels: NDArray[np.generic]) -> Floats:
         """Pixels of shape (n, height, width, channels) as float32 in the model's layout."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -13,7 +14,7 @@ from stages.base import Artifact, Stage
 
 Tokens = NDArray[np.int32]
 Logits = NDArray[np.float32]
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,11 @@ class Target(Stage):
     def can_open(cls, kind: str) -> bool:
         """Whether a session over an artifact of this kind can be had from this target."""
         return kind in (cls.opens or {cls.produces})
+
+    @classmethod
+    def cannot_measure(cls) -> str | None:
+        """The reason why this machine can make the artifact but not open it, or None. Imports no toolchain."""
+        return None
 
     @abstractmethod
     def open(self, artifact: Artifact, threads: int, context_length: int) -> Session:

@@ -61,6 +61,7 @@ def _show(outcome: Outcome) -> None:
         console.print(stage_table(record))
         console.print(*verdict_lines(record), sep="\n")
     if record.bundle:
-        console.print(f"\nbundle  {record.bundle}\nserve   {record.serve}", highlight=False, soft_wrap=True)
+        serve = f"\nserve   {record.serve}" if record.serve else ""
+        console.print(f"\nbundle  {record.bundle}{serve}", highlight=False, soft_wrap=True)
     if record.model_version:
         console.print(f"model   {record.model_version} in the MLflow registry", highlight=False)

@@ -14,7 +14,17 @@ from pipelines.errors import DataError
 from pipelines.evaluation.questions import Question
 from pipelines.fetching import registry
 from pipelines.fetching.downloads import check_digest, sha256_of, space_checked
-from pipelines.fields import BuiltinData, DataSource, HfData, PackageData, PathData
+from pipelines.fields import (
+    IMAGE_READERS,
+    BuiltinData,
+    DataSource,
+    DigitsData,
+    FileData,
+    HeldOut,
+    HfData,
+    PackageData,
+    PathData,
+)
 from pipelines.progress import Progress
 from stages.base import Frozen
 
@@ -43,7 +53,7 @@ class Questions(Frozen):
     questions: tuple[Question, ...]
 
 
-def documents(source: DataSource, base: Path, cache: Path, progress: Progress) -> Documents:
+def documents(source: DataSource | HeldOut, base: Path, cache: Path, progress: Progress) -> Documents:
     """The texts of a data source. Relative paths start at `base`; downloads are kept in `cache`.
 
     Raises:
@@ -52,11 +62,11 @@ def documents(source: DataSource, base: Path, cache: Path, progress: Progress) -
     """
     if isinstance(source, BuiltinData):
         texts = python_docs(source.split)
-    elif source.reader in readers.DOCUMENTS:
-        texts = readers.DOCUMENTS[source.reader](_file(source, base, cache, progress))
+    elif isinstance(source, FileData) and source.reader in readers.DOCUMENTS:
+        texts = readers.DOCUMENTS[source.reader](file_of(source, base, cache, progress))
     else:
         raise DataError(
-            f"{name_of(source)}: the reader `{source.reader}` finds questions, not documents",
+            f"{name_of(source)}: {_what_it_finds(source)}, not documents",
             f"use it under `tasks`; for text there are {', '.join(readers.DOCUMENTS)}",
         )
     return Documents(name=name_of(source), digest=_digest(texts), texts=texts)
@@ -64,18 +74,28 @@ def documents(source: DataSource, base: Path, cache: Path, progress: Progress) -
 
 def questions(source: DataSource, base: Path, cache: Path, progress: Progress) -> Questions:
     """The questions of a data source with the reader `multiple-choice`; raises as `documents` does."""
-    if isinstance(source, BuiltinData) or source.reader != "multiple-choice":
+    if not isinstance(source, FileData) or source.reader != "multiple-choice":
         raise DataError(f"{name_of(source)}: holds no questions", "a task's data needs `reader: multiple-choice`")
-    found = readers.multiple_choice(_file(source, base, cache, progress))
+    found = readers.multiple_choice(file_of(source, base, cache, progress))
     digest = _digest(question.model_dump_json() for question in found)
     return Questions(name=name_of(source), digest=digest, questions=found)
 
 
-def name_of(source: DataSource) -> str:
+def _what_it_finds(source: DataSource | HeldOut) -> str:
+    if not isinstance(source, FileData):
+        return "holds images"
+    return f"the reader `{source.reader}` finds {'images' if source.reader in IMAGE_READERS else 'questions'}"
+
+
+def name_of(source: DataSource | HeldOut) -> str:
     """What reports call the data."""
     match source:
         case BuiltinData():
             return f"{source.builtin}/{source.split}"
+        case DigitsData():
+            return "digits"
+        case HeldOut():
+            return f"{source.held_out} held out"
         case PathData():
             return source.path.name
         case PackageData():
@@ -120,11 +140,12 @@ def _digest(texts: Iterable[str]) -> str:
     return whole.hexdigest()
 
 
-def _file(source: PathData | PackageData | HfData, base: Path, cache: Path, progress: Progress) -> Path:
+def file_of(source: FileData, base: Path, cache: Path, progress: Progress) -> Path:
+    """The data file on this disk, fetched once; raises as `documents` does."""
     match source:
         case PathData():
             path = base / source.path.expanduser()
-            if not path.is_file():
+            if not (path.is_dir() if source.reader == "image-folder" else path.is_file()):
                 raise DataError(f"{path}: no such file", "`path:` starts at the config file's folder")
         case PackageData():
             return _from_package(source, cache, progress)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,11 @@ from targets.base import Generated
 
 DRAWS = 1000
 DRIFT = 0.10
+
+T = TypeVar("T")
+Stopped = Literal["precision", "pairs", "time"]
+Limits = tuple[int, int, float, float]
+"""Least and most pairs, the wanted half width of the ratio's interval as a share of its value, and seconds."""
 
 
 class Block(Frozen):
@@ -42,7 +47,7 @@ class Samples(Frozen):
 
     prompt_tokens: int
     pairs: tuple[Pair, ...]
-    stopped: Literal["precision", "pairs", "time"]
+    stopped: Stopped
 
 
 class SpeedSamples(Frozen):
@@ -61,36 +66,51 @@ def sample(
     reference: Generate,
     candidate: Generate,
     prompt_tokens: int,
-    limits: tuple[int, int, float, float],
+    limits: Limits,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Samples:
-    """Alternate until the speed ratio is known well enough.
+    """Alternate until the speed ratio is known well enough; see `alternate`."""
+    pairs, stopped = alternate(
+        lambda: Block.of(reference()),
+        lambda: Block.of(candidate()),
+        lambda found: ratio([(one.gaps_s, other.gaps_s) for one, other in found], 0),
+        limits,
+        progress,
+    )
+    made = tuple(Pair(reference=one, candidate=other) for one, other in pairs)
+    return Samples(prompt_tokens=prompt_tokens, pairs=made, stopped=stopped)
 
-    `limits` are the least and the most pairs, the wanted half width of the ratio's interval as a share of its value,
-    and seconds. The first pair warms up and is dropped; the order within pairs alternates.
+
+def alternate(
+    reference: Callable[[], T],
+    candidate: Callable[[], T],
+    ratio_of: Callable[[list[tuple[T, T]]], Interval],
+    limits: Limits,
+    progress: Callable[[int], None] = lambda _: None,
+) -> tuple[list[tuple[T, T]], Stopped]:
+    """Pairs of blocks until the ratio is known well enough, and why they ended.
+
+    The first pair warms up and is dropped; the order within pairs alternates.
     """
     least, most, precision, seconds = limits
     reference(), candidate()
-    begin, pairs = time.monotonic(), list[Pair]()
-    stopped: Literal["precision", "pairs", "time"] = "pairs"
+    begin, pairs = time.monotonic(), list[tuple[T, T]]()
     while len(pairs) < most:
         pairs.append(_pair(reference, candidate, swapped=len(pairs) % 2 == 1))
         progress(len(pairs))
-        if len(pairs) >= least and _narrow(ratio_of(pairs, 0), precision):
-            stopped = "precision"
-            break
+        if len(pairs) >= least and _narrow(ratio_of(pairs), precision):
+            return pairs, "precision"
         if len(pairs) >= least and time.monotonic() - begin > seconds:
-            stopped = "time"
-            break
-    return Samples(prompt_tokens=prompt_tokens, pairs=tuple(pairs), stopped=stopped)
+            return pairs, "time"
+    return pairs, "pairs"
 
 
-def _pair(reference: Generate, candidate: Generate, swapped: bool) -> Pair:
+def _pair(reference: Callable[[], T], candidate: Callable[[], T], swapped: bool) -> tuple[T, T]:
     if swapped:
-        second = Block.of(candidate())
-        return Pair(reference=Block.of(reference()), candidate=second)
-    first = Block.of(reference())
-    return Pair(reference=first, candidate=Block.of(candidate()))
+        second = candidate()
+        return reference(), second
+    first = reference()
+    return first, candidate()
 
 
 def _narrow(interval: Interval, precision: float) -> bool:
@@ -99,8 +119,13 @@ def _narrow(interval: Interval, precision: float) -> bool:
 
 def ratio_of(pairs: list[Pair] | tuple[Pair, ...], seed: int) -> Interval:
     """Reference's time between tokens over the candidate's: the median over pairs of the ratio of block medians."""
-    ratios = np.array([np.median(pair.reference.gaps_s) / np.median(pair.candidate.gaps_s) for pair in pairs])
-    return drawn(lambda rows: np.median(ratios[rows], axis=1), len(pairs), seed)
+    return ratio([(pair.reference.gaps_s, pair.candidate.gaps_s) for pair in pairs], seed)
+
+
+def ratio(seconds: Sequence[tuple[Sequence[float], Sequence[float]]], seed: int) -> Interval:
+    """The median over pairs of (median of the first block / median of the second), its interval over pairs."""
+    ratios = np.array([np.median(first) / np.median(second) for first, second in seconds])
+    return drawn(lambda rows: np.median(ratios[rows], axis=1), len(seconds), seed)
 
 
 def drawn(statistic: Callable[[NDArray[np.int64]], Floats], n: int, seed: int) -> Interval:
@@ -113,6 +138,11 @@ def drawn(statistic: Callable[[NDArray[np.int64]], Floats], n: int, seed: int) -
 
 def drift(samples: Samples) -> float:
     """Change of the reference's own time between tokens from the first half of its blocks to the second, as a share."""
-    gaps = [float(np.median(pair.reference.gaps_s)) for pair in samples.pairs]
-    half = len(gaps) // 2
-    return float(np.median(gaps[half:]) / np.median(gaps[:half]) - 1)
+    return drift_of([pair.reference.gaps_s for pair in samples.pairs])
+
+
+def drift_of(blocks: Sequence[Sequence[float]]) -> float:
+    """Change of the median seconds from the first half of the blocks to the second, as a share."""
+    medians = [float(np.median(block)) for block in blocks]
+    half = len(medians) // 2
+    return float(np.median(medians[half:]) / np.median(medians[:half]) - 1)

@@ -1,4 +1,4 @@
-"""An open text session that answers calls whose arguments and results survive JSON."""
+"""An open session that answers calls whose arguments and results survive JSON."""
 
 from __future__ import annotations
 
@@ -10,30 +10,38 @@ import numpy as np
 from pydantic import JsonValue
 
 from pipelines.evaluation.accuracy import Choices, log_likelihoods
+from pipelines.evaluation.calls import Moved, answered
 from pipelines.evaluation.encoding import encode
+from pipelines.evaluation.live_arrays import LiveArrays
 from pipelines.evaluation.memory import peak_bytes, reset_peak
 from pipelines.evaluation.scores import Scores, score
 from stages.base import Refused
-from targets.base import Session, TextSession
+from targets.base import ArraySession, Session, TextSession
 
-Moved = Callable[[float, float, str], None]
 METHODS = frozenset({"encode", "score", "choose", "generate", "peak_memory", "forget_peak_memory", "close"})
 
 
 class Live:
-    """The calls that evaluation makes of a session, wherever it lives. Every path is a file or a folder on disk."""
+    """The calls that evaluation makes of a language model, wherever it lives. Every path is a file or a folder."""
 
     def __init__(self, session: TextSession, load_s: float, threads: int, moved: Moved) -> None:
         self._session, self._load_s, self._threads, self._moved = session, load_s, threads, moved
 
     @classmethod
-    def opened(cls, open_session: Callable[[], Session], threads: int, moved: Moved) -> Live:
-        """Open the session and time it."""
+    def opened(cls, open_session: Callable[[], Session], threads: int, moved: Moved) -> Live | LiveArrays:
+        """Open the session and time it; what it answers goes by what it takes.
+
+        Raises:
+            Refused: it takes neither text nor arrays.
+        """
         begin = time.perf_counter()
         session = open_session()
-        if not isinstance(session, TextSession):
-            raise Refused("this target opens no language model, and only those are evaluated as text")
-        return cls(session, time.perf_counter() - begin, threads, moved)
+        load_s = time.perf_counter() - begin
+        if isinstance(session, TextSession):
+            return cls(session, load_s, threads, moved)
+        if isinstance(session, ArraySession):
+            return LiveArrays(session, load_s, moved)
+        raise Refused("this target's sessions take neither text nor arrays, so that nothing of them can be measured")
 
     def facts(self) -> dict[str, JsonValue]:
         """What is known on opening: vocabulary size and seconds to load."""
@@ -41,10 +49,7 @@ class Live:
 
     def answer(self, method: str, arguments: dict[str, JsonValue]) -> JsonValue:
         """Call a method by name; numbers, strings and lists go in and out."""
-        if method not in METHODS:
-            raise ValueError(f"no such call: {method}")
-        result: JsonValue = getattr(self, method)(**arguments)
-        return result
+        return answered(self, METHODS, method, arguments)
 
     def encode(self, request: str, out: str) -> None:
         """Tokenize the texts and questions of a request file into a folder (`pipelines.evaluation.encoding`)."""

@@ -6,98 +6,67 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.evaluation.bootstrap import Floats, exactly
-from pipelines.evaluation.latency import DRIFT, Block, Samples, SpeedSamples, drawn, drift, ratio_of
-from pipelines.measures import Interval, Metric, metric
+from pipelines.evaluation.latency import DRIFT, Block, Samples, SpeedSamples, drift, ratio_of
+from pipelines.evaluation.paired import median, once, paired, percentile
+from pipelines.measures import Metric, metric
 
 Side = Literal["reference", "candidate"]
-Statistic = Callable[[Floats, NDArray[np.int64]], Floats]
 
 
 def speed_metrics(samples: SpeedSamples, side: Side, seed: int) -> dict[str, Metric]:
     """Every speed metric of one side; the candidate's carry their change against the reference."""
-    found = [_load(samples, side), _peak(samples, side)]
+    found = _once(samples, side)
     for position, at_length in enumerate(samples.lengths):
         found += _ttft(at_length, side, seed, "" if position == 0 else f"_{at_length.prompt_tokens}")
     found += _decoding(samples.lengths[0], side, seed)
     return {item.name: item for item in found}
 
 
-def _ttft(samples: Samples, side: Side, seed: int, suffix: str) -> list[Metric]:
-    times = {one: np.array([getattr(pair, one).ttft_s for pair in samples.pairs]) for one in _sides(side)}
-    how = f"prompt of {samples.prompt_tokens} tokens, alternating with the reference, stopped by {samples.stopped}"
-    rates = {one: samples.prompt_tokens / seconds for one, seconds in times.items()}
-    milliseconds = {one: seconds * 1000 for one, seconds in times.items()}
+def _once(samples: SpeedSamples, side: Side) -> list[Metric]:
+    mine, base = (0, None) if side == "reference" else (1, 0)
+    how = "peak resident memory of the worker while it generated, its runtime and mapped weights included"
+    loads, peaks = samples.load_s, samples.peak_memory_bytes
     return [
-        _paired(f"ttft_p50_ms{suffix}", milliseconds, side, _median, seed, how),
-        _paired(f"ttft_p95_ms{suffix}", milliseconds, side, _percentile(95), seed, how),
-        _paired(f"prefill_tokens_per_s{suffix}", rates, side, _median, seed, how),
+        once("load_s", loads[mine], None if base is None else loads[base], "opening the artifact, once"),
+        once("peak_memory_bytes", peaks[mine], None if base is None else peaks[base], how),
+    ]
+
+
+def _ttft(samples: Samples, side: Side, seed: int, suffix: str) -> list[Metric]:
+    mine, base = _both(samples, side, lambda block: 1000 * block.ttft_s)
+    how = f"prompt of {samples.prompt_tokens} tokens, alternating with the reference, stopped by {samples.stopped}"
+    rates = _both(samples, side, lambda block: samples.prompt_tokens / block.ttft_s)
+    return [
+        paired(f"ttft_p50_ms{suffix}", mine, base, median, seed, how),
+        paired(f"ttft_p95_ms{suffix}", mine, base, percentile(95), seed, how),
+        paired(f"prefill_tokens_per_s{suffix}", *rates, median, seed, how),
     ]
 
 
 def _decoding(samples: Samples, side: Side, seed: int) -> list[Metric]:
-    gaps = {one: np.array([getattr(pair, one).gaps_s for pair in samples.pairs]) * 1000 for one in _sides(side)}
-    n = gaps[side].shape[1]
+    mine, base = _both(samples, side, lambda block: [1000 * gap for gap in block.gaps_s])
+    n = mine.shape[1]
     how = f"{len(samples.pairs)} blocks of {n} gaps, alternating with the reference, stopped by {samples.stopped}"
-    found = [_paired(f"tbt_p{percent}_ms", gaps, side, _percentile(percent), seed, how) for percent in (50, 95, 99)]
-    rates = {one: n / (milliseconds.sum(axis=1) / 1000) for one, milliseconds in gaps.items()}
-    found.append(_paired("decode_tokens_per_s", rates, side, _median, seed, how))
+    found = [paired(f"tbt_p{percent}_ms", mine, base, percentile(percent), seed, how) for percent in (50, 95, 99)]
+    rates = _both(samples, side, lambda block: n / sum(block.gaps_s))
+    found.append(paired("decode_tokens_per_s", *rates, median, seed, how))
     ratio = ratio_of(samples.pairs, seed) if side == "candidate" else exactly(1.0)
     return [*found, metric("speed_ratio", ratio, len(samples.pairs), "median ratio of times between tokens")]
 
 
-def _paired(name: str, values: dict[Side, Floats], side: Side, statistic: Statistic, seed: int, how: str) -> Metric:
-    mine, n = values[side], len(values[side])
-
-    def of(array: Floats) -> Callable[[NDArray[np.int64]], Floats]:
-        return lambda rows: statistic(array, rows)
-
-    value = drawn(of(mine), n, seed)
+def _both(samples: Samples, side: Side, value: Callable[[Block], float | list[float]]) -> tuple[Floats, Floats | None]:
+    """A value of each of the side's blocks, and of the reference's if the side is another."""
+    reference = np.array([value(pair.reference) for pair in samples.pairs])
     if side == "reference":
-        return metric(name, value, n, how)
-    base = values["reference"]
-    change = drawn(lambda rows: statistic(mine, rows) - statistic(base, rows), n, seed)
-    relative = drawn(lambda rows: statistic(mine, rows) / statistic(base, rows) - 1, n, seed)
-    return metric(name, value, n, how, change, relative)
-
-
-def _median(values: Floats, rows: NDArray[np.int64]) -> Floats:
-    result: Floats = np.median(values[rows], axis=1)
-    return result
-
-
-def _percentile(percent: float) -> Statistic:
-    def statistic(values: Floats, rows: NDArray[np.int64]) -> Floats:
-        drawn_values = values[rows].reshape(len(rows), -1)
-        result: Floats = np.percentile(drawn_values, percent, axis=1)
-        return result
-
-    return statistic
-
-
-def _load(samples: SpeedSamples, side: Side) -> Metric:
-    mine = samples.load_s[_sides_index(side)]
-    return metric("load_s", exactly(mine), 1, "opening the artifact, once", *_against(mine, samples.load_s[0], side))
-
-
-def _peak(samples: SpeedSamples, side: Side) -> Metric:
-    mine, base = samples.peak_memory_bytes[_sides_index(side)], samples.peak_memory_bytes[0]
-    how = "peak resident memory of the worker while it generated, its runtime and mapped weights included"
-    return metric("peak_memory_bytes", exactly(mine), 1, how, *_against(mine, base, side))
-
-
-def _against(mine: float, base: float, side: Side) -> tuple[Interval | None, Interval | None]:
-    if side == "reference" or not base:
-        return None, None
-    return exactly(mine - base), exactly(mine / base - 1)
+        return reference, None
+    return np.array([value(pair.candidate) for pair in samples.pairs]), reference
 
 
 def size_metric(mine: int, reference: int | None) -> Metric:
     """Bytes of the artifact on disk."""
-    change = _against(mine, reference or 0, "reference" if reference is None else "candidate")
-    return metric("size_bytes", exactly(mine), 1, "all files of the artifact", *change)
+    return once("size_bytes", mine, reference, "all files of the artifact")
 
 
 def warnings(samples: SpeedSamples, size_bytes: int) -> list[str]:
@@ -130,11 +99,3 @@ def _imprecise(samples: Samples) -> str:
 def _fastest(samples: Samples) -> float:
     blocks: list[Block] = [pair.candidate for pair in samples.pairs]
     return float(np.median([np.median(block.gaps_s) for block in blocks]))
-
-
-def _sides(side: Side) -> tuple[Side, ...]:
-    return ("reference",) if side == "reference" else ("reference", "candidate")
-
-
-def _sides_index(side: Side) -> int:
-    return 0 if side == "reference" else 1

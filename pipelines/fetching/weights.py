@@ -12,7 +12,7 @@ from typing import Literal
 
 from pipelines.errors import SourceError
 
-Kind = Literal["gguf", "hf", "onnx"]
+Kind = Literal["gguf", "hf", "onnx", "torch"]
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 WANTED = "a Hugging Face folder (config.json and *.safetensors), a .gguf file or an .onnx file"
 EXTERNAL_DATA = re.compile(rb"\n\x08location\x12([\x01-\x7f])")  # StringStringEntryProto{key="location", value}

@@ -47,7 +47,9 @@ def interval(metric: Metric) -> str:
 
 
 def change(metric: Metric) -> str:
-    """`+1.39%` against the reference, or the absolute change; empty when there is none."""
+    """`+1.39%` against the reference, `-0.40 pt` of a share, or the absolute change; empty when there is none."""
+    if metric.change and metric.unit == "share":
+        return f"{100 * metric.change.value:+.2f} pt"
     if metric.relative:
         return f"{metric.relative.value:+.{_percent_decimals(metric.relative)}%}"
     if metric.change:
@@ -58,6 +60,8 @@ def change(metric: Metric) -> str:
 
 def change_interval(metric: Metric) -> str:
     """`+1.10..+1.72%`; empty when there is none."""
+    if metric.change and metric.unit == "share":
+        return f"{100 * metric.change.low:+.2f}..{100 * metric.change.high:+.2f} pt"
     if relative := metric.relative:
         decimals = _percent_decimals(relative)
         return f"{100 * relative.low:+.{decimals}f}..{100 * relative.high:+.{decimals}f}%"

@@ -7,21 +7,25 @@ from pathlib import Path
 
 from pipelines.measures import DeviceFacts, Metric
 from pipelines.quantities import duration, size
-from pipelines.records import RunRecord, StageRecord
+from pipelines.records import DataRecord, RunRecord, StageRecord
 from pipelines.redaction import redacted
 from pipelines.reporting import display, page
 from pipelines.reporting.page import Block, Code, Grid, Heading, Items, Paragraph, Picture
 from pipelines.reporting.plots import Axis
-from pipelines.reporting.table import tasks_of, word
+from pipelines.reporting.table import batches, of_images, tasks_of, unmeasured, word
 
-OVERVIEW = (
-    "stage", "perplexity", "change", "top-1", "KL", "exact match", "TTFT p50", "TBT p50", "TBT p95", "prefill",
-    "decode", "speed-up",
-)  # fmt: skip
-SHOWN = (
-    "perplexity", "", "top1_agreement", "kl_divergence", "exact_match", "ttft_p50_ms", "tbt_p50_ms", "tbt_p95_ms",
-    "prefill_tokens_per_s", "decode_tokens_per_s", "speed_ratio",
-)  # fmt: skip
+CHANGE = "change of "
+TEXT_COLUMNS = [
+    ("perplexity", "perplexity"), ("change", CHANGE + "perplexity"), ("top-1", "top1_agreement"),
+    ("KL", "kl_divergence"), ("exact match", "exact_match"), ("TTFT p50", "ttft_p50_ms"), ("TBT p50", "tbt_p50_ms"),
+    ("TBT p95", "tbt_p95_ms"), ("prefill", "prefill_tokens_per_s"), ("decode", "decode_tokens_per_s"),
+    ("speed-up", "speed_ratio"),
+]  # fmt: skip
+IMAGE_COLUMNS = [
+    ("accuracy", "accuracy_top1"), ("change", CHANGE + "accuracy_top1"), ("same top-1", "top1_agreement"),
+    ("top-5", "accuracy_top5"),
+]  # fmt: skip
+INTERVAL_SHOWN = {"perplexity", "accuracy_top1", "top1_agreement"}
 CAPTIONS: dict[Axis, str] = {
     "size": "Change of perplexity against size on disk",
     "speed": "Change of perplexity against decoding speed",
@@ -94,9 +98,9 @@ def _device(device: DeviceFacts) -> str:
 
 def _stages(record: RunRecord) -> Iterator[Block]:
     yield Heading("Stages")
-    tasks = tasks_of(record)
-    columns = (*OVERVIEW, *tasks.values(), "memory", "on disk")
-    yield Grid(columns, tuple(_overview(stage, list(tasks)) for stage in record.stages), frozenset(columns[1:]))
+    columns = _image_columns(record) if of_images(record) else _text_columns(record)
+    header = ("stage", *(title for title, _ in columns), "memory", "on disk")
+    yield Grid(header, tuple(_overview(stage, columns) for stage in record.stages), frozenset(header[1:]))
     costs = tuple(
         (stage.stage, stage.status, "yes" if stage.cached else "no", duration(stage.seconds), _spent(stage))
         for stage in record.stages
@@ -104,21 +108,41 @@ def _stages(record: RunRecord) -> Iterator[Block]:
     header = ("stage", "status", "cached", "made in", "measured in")
     yield Grid(header, costs, frozenset(header[3:]))
     yield Items(tuple(f"`{stage.stage}`: {stage.message}" for stage in record.stages if stage.message))
+    yield Items(tuple(unmeasured(stage) for stage in record.stages if stage.unmeasured))
 
 
-def _overview(stage: StageRecord, tasks: list[str]) -> tuple[str, ...]:
+Columns = list[tuple[str, str]]
+"""A title, and the metric under it; `change of` a metric with that prefix."""
+
+
+def _text_columns(record: RunRecord) -> Columns:
+    return [*TEXT_COLUMNS, *((title, name) for name, title in tasks_of(record).items())]
+
+
+def _image_columns(record: RunRecord) -> Columns:
+    at_each = [
+        (f"{title}, batch {size}", f"{name}{suffix}")
+        for size, suffix in batches(record)
+        for title, name in (("p50", "latency_p50_ms"), ("p95", "latency_p95_ms"), ("speed-up", "speed_ratio"))
+    ]
+    return [*IMAGE_COLUMNS, *at_each]
+
+
+def _overview(stage: StageRecord, columns: Columns) -> tuple[str, ...]:
     precision = stage.facts.get("precision")
     name = f"{stage.stage}\n{precision}" if isinstance(precision, str) else stage.stage
     metrics = stage.report.metrics if stage.report else {}
-    cells = [_cell(metrics.get(shown)) if shown else _change(metrics.get("perplexity")) for shown in SHOWN]
-    cells += [_cell(metrics.get(name)) for name in (*tasks, "peak_memory_bytes")]
-    return (name, *cells, size(stage.size_bytes))
+    cells = [
+        _change(metrics.get(shown.removeprefix(CHANGE))) if shown.startswith(CHANGE) else _cell(metrics.get(shown))
+        for _, shown in columns
+    ]
+    return (name, *cells, _cell(metrics.get("peak_memory_bytes")), size(stage.size_bytes))
 
 
 def _cell(metric: Metric | None) -> str:
     if metric is None:
         return "-"
-    interval = display.interval(metric) if metric.name == "perplexity" else ""
+    interval = display.interval(metric) if metric.name in INTERVAL_SHOWN else ""
     return f"{display.value(metric)}\n{interval}".rstrip()
 
 
@@ -154,7 +178,7 @@ def _measurements(record: RunRecord) -> Iterator[Block]:
     if record.data:
         data = record.data
         yield Paragraph(
-            f"Evaluation data: {data.name}, {data.documents} documents, {data.tokens} tokens, `{data.digest[:16]}`. "
+            f"Evaluation data: {data.name}, {_amount(data)}, `{data.digest[:16]}`. "
             "Intervals are 95%; changes are against the reference, from paired samples."
         )
     header = ("metric", "value", "95% interval", "change", "its interval", "n", "how")
@@ -163,6 +187,10 @@ def _measurements(record: RunRecord) -> Iterator[Block]:
             yield Heading(f"After {stage.stage}", 3)
             rows = tuple(_taken(metric) for metric in stage.report.metrics.values())
             yield Grid(header, rows, frozenset(header[1:6]))
+
+
+def _amount(data: DataRecord) -> str:
+    return f"{data.documents} documents, {data.tokens} tokens" if data.tokens else f"{data.documents} images"
 
 
 def _taken(metric: Metric) -> tuple[str, ...]:

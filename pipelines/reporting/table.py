@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -14,23 +16,62 @@ from pipelines.quantities import size
 from pipelines.records import RunRecord, StageRecord
 from pipelines.reporting import display
 
+OF_A_CLASSIFIER = {"accuracy_top1", "accuracy_top5"}
 STYLES = {"pass": "green", "FAIL": "bold red", "flagged": "yellow"}
 
 
 def stage_table(record: RunRecord) -> Table:
     """What was measured after every stage. Numbers that were not taken are a dash."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, leading=1, header_style="dim")
-    tasks = tasks_of(record)
+    columns = _image_columns(record) if of_images(record) else _text_columns(record)
     table.add_column("stage\nprecision\nmade + eval", no_wrap=True)
-    table.add_column("perplexity\n95% interval\nchange\nits 95%, %", justify="right", no_wrap=True)
-    table.add_column("\n".join(["top-1", "KL, nats", "exact", *tasks.values()]), justify="right", no_wrap=True)
-    table.add_column("ms\nTTFT\nTBT p50\nTBT p95", justify="right", no_wrap=True)
-    table.add_column("tokens/s\nprefill\ndecode\nspeed-up", justify="right", no_wrap=True)
+    for column in columns:
+        table.add_column(column.header, justify="right", no_wrap=True)
     table.add_column("memory\non disk", justify="right", no_wrap=True)
     table.add_column("budgets", overflow="fold")
     for stage in record.stages:
-        table.add_row(*_row(stage, list(tasks)))
+        table.add_row(*_row(stage, columns))
     return table
+
+
+@dataclass(frozen=True)
+class _Column:
+    header: str
+    cell: Callable[[Report], Text]
+
+
+def of_images(record: RunRecord) -> bool:
+    """Whether the run measured a classifier."""
+    own = {"accuracy_top1", "latency_p50_ms"}
+    return any(stage.report and stage.report.metrics.keys() & own for stage in record.stages)
+
+
+def _text_columns(record: RunRecord) -> list[_Column]:
+    tasks = tasks_of(record)
+    times = (("ttft_p50_ms", _bare), ("tbt_p50_ms", _bare), ("tbt_p95_ms", _bare))
+    return [
+        _Column("perplexity\n95% interval\nchange\nits 95%, %", _with_change("perplexity")),
+        _Column("\n".join(["top-1", "KL, nats", "exact", *tasks.values()]), partial(_agreement, tasks=list(tasks))),
+        _Column("ms\nTTFT\nTBT p50\nTBT p95", lambda report: _stack(report, *times)),
+        _Column("tokens/s\nprefill\ndecode\nspeed-up", _throughput),
+    ]
+
+
+def _image_columns(record: RunRecord) -> list[_Column]:
+    at_each = [
+        _Column(f"batch {size}\np50, ms\np95, ms\nspeed-up", partial(_batch, suffix=suffix))
+        for size, suffix in batches(record)
+    ]
+    accuracy = _Column("accuracy\n95% interval\nchange\nits 95%", _with_change("accuracy_top1"))
+    return [accuracy, _Column("same\ntop-1\ntop-5", _unchanged), *at_each]
+
+
+def batches(record: RunRecord) -> list[tuple[str, str]]:
+    """Each batch size, and what the names of its metrics end with: nothing for the first."""
+    latency = record.evaluation.get("latency")
+    sizes = latency.get("batch_sizes") if isinstance(latency, dict) else None
+    found = map(str, sizes) if isinstance(sizes, list | tuple) else ()
+    return [(size, "" if number == 0 else f"_{size}") for number, size in enumerate(found)]
 
 
 def verdict_lines(record: RunRecord) -> list[Text]:
@@ -39,7 +80,13 @@ def verdict_lines(record: RunRecord) -> list[Text]:
     verdicts = judged.verdicts if judged else ()
     lines = [Text.assemble((f"{word(verdict):8}", STYLES[word(verdict)]), verdict.message) for verdict in verdicts]
     notes = [note for stage in record.stages if stage.report for note in stage.report.notes]
+    notes += [unmeasured(stage) for stage in record.stages if stage.unmeasured]
     return lines + [Text.assemble(("note    ", "yellow"), note) for note in dict.fromkeys(notes)]
+
+
+def unmeasured(stage: StageRecord) -> str:
+    """That a stage's artifact was made and not judged, and why."""
+    return f"{stage.stage} is not measured on this device: {stage.unmeasured}; the gate judged the stage before it"
 
 
 def word(verdict: Verdict) -> str:
@@ -52,21 +99,16 @@ def word(verdict: Verdict) -> str:
 def tasks_of(record: RunRecord) -> dict[str, str]:
     """Metric name and task name of every multiple-choice task."""
     names = {name for stage in record.stages if stage.report for name in stage.report.metrics}
-    return {name: name.removeprefix("accuracy_") for name in sorted(names) if name.startswith("accuracy_")}
+    tasks = sorted(name for name in names - OF_A_CLASSIFIER if name.startswith("accuracy_"))
+    return {name: name.removeprefix("accuracy_") for name in tasks}
 
 
-def _row(stage: StageRecord, tasks: list[str]) -> list[Text]:
+def _row(stage: StageRecord, columns: list[_Column]) -> list[Text]:
     if (report := stage.report) is None:
-        return [_name(stage), *[Text("-", style="dim")] * 4, Text(f"-\n{size(stage.size_bytes)}"), _budgets(stage)]
-    return [
-        _name(stage),
-        _perplexity(report),
-        _agreement(report, tasks),
-        _stack(report, ("ttft_p50_ms", _bare), ("tbt_p50_ms", _bare), ("tbt_p95_ms", _bare)),
-        _throughput(report),
-        _footprint(report, stage),
-        _budgets(stage),
-    ]
+        dashes = [Text("-", style="dim")] * len(columns)
+        return [_name(stage), *dashes, Text(f"-\n{size(stage.size_bytes)}"), _budgets(stage)]
+    cells = [column.cell(report) for column in columns]
+    return [_name(stage), *cells, _footprint(report, stage), _budgets(stage)]
 
 
 def _name(stage: StageRecord) -> Text:
@@ -90,14 +132,26 @@ def _role(stage: StageRecord) -> str:
     return "ref." if stage.role == "reference" else ""
 
 
-def _perplexity(report: Report) -> Text:
-    metric = report.metrics.get("perplexity")
-    if metric is None:
-        return Text("-", style="dim")
-    lines: list[tuple[str, str]] = [(display.value(metric), "bold"), (f"\n{display.interval(metric)}", "dim")]
-    if changed := display.change(metric):
-        lines += [(f"\n{changed}", "bold"), (f"\n{display.change_interval(metric).rstrip('%')}", "dim")]
-    return Text.assemble(*lines)
+def _with_change(name: str) -> Callable[[Report], Text]:
+    def cell(report: Report) -> Text:
+        metric = report.metrics.get(name)
+        if metric is None:
+            return Text("-", style="dim")
+        lines: list[tuple[str, str]] = [(display.value(metric), "bold"), (f"\n{display.interval(metric)}", "dim")]
+        if changed := display.change(metric):
+            lines += [(f"\n{changed}", "bold"), (f"\n{display.change_interval(metric).rstrip('%')}", "dim")]
+        return Text.assemble(*lines)
+
+    return cell
+
+
+def _unchanged(report: Report) -> Text:
+    return _stack(report, ("top1_agreement", display.value), ("accuracy_top5", display.value))
+
+
+def _batch(report: Report, suffix: str) -> Text:
+    times = ((f"latency_p50_ms{suffix}", _bare), (f"latency_p95_ms{suffix}", _bare))
+    return _stack(report, *times, (f"speed_ratio{suffix}", display.value))
 
 
 def _agreement(report: Report, tasks: list[str]) -> Text:
@@ -125,5 +179,7 @@ def _bare(metric: Metric) -> str:
 
 
 def _budgets(stage: StageRecord) -> Text:
+    if stage.unmeasured:
+        return Text("not measured on this device", style=STYLES["flagged"])
     lines = [Text.assemble((word(verdict), STYLES[word(verdict)]), f" {verdict.metric}") for verdict in stage.verdicts]
     return Text("\n").join(lines) if lines else Text("-", style="dim")

@@ -28,7 +28,9 @@ def session() -> Table:
 
 @pytest.fixture
 def live(session: Table, moved: list[Move]) -> Live:
-    return Live.opened(lambda: session, 2, lambda done, total, what: moved.append((done, total, what)))
+    opened = Live.opened(lambda: session, 2, lambda done, total, what: moved.append((done, total, what)))
+    assert isinstance(opened, Live)
+    return opened
 
 
 def test_facts_are_the_vocabulary_and_the_seconds_to_open(live: Live) -> None:
@@ -113,7 +115,7 @@ def test_every_named_call_is_there(live: Live) -> None:
     assert all(callable(getattr(live, method)) for method in METHODS)
 
 
-def test_session_that_is_no_language_model_is_refused() -> None:
+def test_session_that_takes_neither_text_nor_arrays_is_refused() -> None:
     class Images:
         def run(self, inputs: object) -> object:
             return inputs
@@ -124,4 +126,6 @@ def test_session_that_is_no_language_model_is_refused() -> None:
     with pytest.raises(Refused) as caught:
         Live.opened(Images, 1, lambda *_: None)  # type: ignore[arg-type]
 
-    assert caught.value.message == "this target opens no language model, and only those are evaluated as text"
+    assert caught.value.message == (
+        "this target's sessions take neither text nor arrays, so that nothing of them can be measured"
+    )

@@ -77,7 +77,7 @@ def test_gain_is_no_regression() -> None:
     verdict = judged(better, max_regression=0.0)
 
     assert verdict.passed
-    assert verdict.message == ("perplexity fell 30 -> 29.1 (-0.9, interval -1.2..-0.6, allowed 0) after quantize_gguf")
+    assert verdict.message == ("perplexity fell 30 -> 29.10 (-0.9, interval -1.2..-0.6, allowed 0) after quantize_gguf")
 
 
 def test_accuracy_may_rise_but_not_drop() -> None:

@@ -225,5 +225,28 @@ def test_server_says_the_way_out_when_there_is_none(artifact: Artifact, tmp_path
 
 
 def test_kind_without_a_server_gets_no_script(artifact: Artifact, tmp_path: Path) -> None:
-    bundle = packaged(artifact.model_copy(update={"kind": "onnx"}), tmp_path)
+    bundle = packaged(artifact.model_copy(update={"kind": "openvino"}), tmp_path)
     assert serve_command(bundle) is None
+
+
+def test_onnx_model_comes_with_a_program_that_predicts_and_a_triton_repository(tmp_path: Path) -> None:
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"weights")
+    tensors = {"inputs": {"image": {"shape": ["batch", 3, 32, 32], "dtype": "float32"}}}
+    facts = tensors | {"outputs": {"scores": {"shape": ["batch", 10], "dtype": "float32"}}}
+    onnx = Artifact(kind="onnx", path=folder, digest=DIGESTS["quantize_gguf"], facts=facts)  # type: ignore[arg-type]
+
+    bundle = packaged(onnx, tmp_path)
+
+    compile((bundle / "predict.py").read_text(), "predict.py", "exec")
+    assert (bundle / "triton" / "smol-q6k" / "1" / "model.onnx").read_bytes() == b"weights"
+    assert (bundle / "triton" / "smol-q6k" / "config.pbtxt").read_text().splitlines()[:6] == [
+        'name: "smol-q6k"',
+        'backend: "onnxruntime"',
+        "max_batch_size: 64",
+        "input [",
+        '  { name: "image" data_type: TYPE_FP32 dims: [3, 32, 32] }',
+        "]",
+    ]
+    assert check_files(bundle) == []

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from dummies import Bench
 
-from pipelines import measuring, timing
-from pipelines.comparing import suspicious
+from pipelines import measuring, measuring_texts, timing
+from pipelines.comparison import suspicious
 from pipelines.errors import DataError, ToolFailed
 from pipelines.evaluation.scores import Scores
 from pipelines.measures import Interval, Report, metric
@@ -80,8 +80,8 @@ def test_context_is_as_long_as_the_longest_question(bench: Bench, monkeypatch: p
     outcome = bench.run(ANY, TASK)
 
     assert outcome.error is None
-    assert lengths[0] == 512 + measuring.CONTEXT_MARGIN
-    assert set(lengths[1:]) == {len("Q: " + "why? " * 200 + " 0\nA: yes") + measuring.CONTEXT_MARGIN}
+    assert lengths[0] == 512 + measuring_texts.CONTEXT_MARGIN
+    assert set(lengths[1:]) == {len("Q: " + "why? " * 200 + " 0\nA: yes") + measuring_texts.CONTEXT_MARGIN}
 
 
 def test_text_that_fills_fewer_windows_than_asked_for_is_noted(bench: Bench) -> None:

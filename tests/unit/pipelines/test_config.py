@@ -4,14 +4,17 @@ from pathlib import Path
 import pytest
 
 from configs import RIGHT, Folder, changed
-from pipelines.config import parse
+from pipelines.config import LISTING, parse
 from pipelines.errors import ConfigErrors
 from pipelines.fields import Evaluation, PathSource
+from pipelines.mistakes import did_you_mean
+from stages.base import names
 from stages.quantize_gguf import QuantizeGguf
 from targets.gguf import Gguf
 from targets.transformers import Transformers
 
 STEPS = "[import_gguf, gguf, {quantize_gguf: {type: q4_k_m}}]"
+KNOWN = [name for name in sorted(names()) if name != "dummy"]
 FORM = "hint: write `- quantize_gguf: {type: q6_k}`, with timeout_s or memory_limit_gb beside it"
 TARGETS = "hint: tapeout ls targets"
 
@@ -33,7 +36,7 @@ def test_config_becomes_frozen_values_with_defaults(folder: Folder) -> None:
     assert [step.name for step in config.steps] == ["import_gguf", "gguf", "quantize_gguf"]
     assert [config.steps[1].stage, config.steps[2].stage] == [Gguf(outtype="f16"), QuantizeGguf(type="q4_k_m")]
     assert config.reference == Transformers()
-    assert config.evaluation == Evaluation()
+    assert config.evaluation == Evaluation(classification=None, latency=None)
     assert (config.seed, config.threads, config.budgets) == (0, None, ())
     assert config.model_dump(mode="json")["steps"][2]["stage"]["type"] == "q4_k_m"
 
@@ -72,7 +75,7 @@ def parse_again(folder: Folder, text: str) -> object:
         ),
         (
             changed(("import_gguf", "fuse")),
-            "step 1 `fuse`: no stage of that name\n\nhint: known: gguf, import_gguf, quantize_gguf, transformers",
+            "step 1 `fuse`: no stage of that name\n\nhint: " + did_you_mean("fuse", KNOWN, LISTING),
         ),
         (
             changed(("type: q4_k_m", "typ: q4_k_m")),
@@ -148,11 +151,12 @@ def test_mistake_in_a_step_is_told_with_the_way_out(folder: Folder, text: str, m
         (changed(("source: {path: model.gguf}\n", "")), "`source` is missing\n\nhint: the model that goes in"),
         (
             changed(("source: {path: model.gguf}", "source: model.gguf")),
-            "`source`: needs one of `package`, `path`, `hf`, `url` (got 'model.gguf')\n\nhint: the model that goes in",
+            "`source`: needs one of `package`, `path`, `hf`, `url`, `python` (got 'model.gguf')\n\n"
+            "hint: the model that goes in",
         ),
         (
             changed(("path: model.gguf", "pth: model.gguf")),
-            "`source`: needs one of `package`, `path`, `hf`, `url`\n\nhint: the model that goes in",
+            "`source`: needs one of `package`, `path`, `hf`, `url`, `python`\n\nhint: the model that goes in",
         ),
         (
             changed(("builtin: python-docs", "builtin: python-doc")),
@@ -166,7 +170,8 @@ def test_mistake_in_a_step_is_told_with_the_way_out(folder: Folder, text: str, m
         (
             changed(more="evaluation: {tasks: {siqa: {data: {path: model.gguf, reader: csv}}}}\n"),
             "`evaluation` `tasks` `siqa` `data`: `reader`: "
-            "input should be 'text', 'jsonl', 'squad' or 'multiple-choice' (got 'csv')\n\n"
+            "input should be 'text', 'jsonl', 'squad', 'multiple-choice', 'bigbench-images', 'image-folder' or 'npz' "
+            "(got 'csv')\n\n"
             "hint: how documents are found in it",
         ),
         (
@@ -231,7 +236,7 @@ seeds: 3
         "a.yaml: step 1 `import_guf`: no stage of that name",
         "a.yaml: step 2 `quantize_gguf`: no field `typ`",
         "a.yaml: `name`: string should match pattern '^[a-z0-9][a-z0-9._-]*$' (got 'A B')",
-        "a.yaml: `source`: needs one of `package`, `path`, `hf`, `url`",
+        "a.yaml: `source`: needs one of `package`, `path`, `hf`, `url`, `python`",
         "a.yaml: `data` `evaluation`: `split` is missing",
         "a.yaml: `budgets` item 1: a budget needs `max_regression`, `min` or `max`",
         "a.yaml: `budgets` item 2: `max`: needs a number (got 'few')",

@@ -58,7 +58,7 @@ def test_device_is_part_of_the_key_of_what_is_bound_to_it(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "module",
-    ["budget.py", "comparing.py", "measures.py", "measuring.py", "timing.py", "evaluation/perplexity.py"],
+    ["budget.py", "comparing.py", "measures.py", "measuring_texts.py", "timing.py", "evaluation/perplexity.py"],
 )
 def test_whatever_measures_or_judges_is_part_of_the_evaluations_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str

@@ -1,0 +1,63 @@
+"""Several configs over the same source, one after the other, in one table: what each lost, gained and weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from pipelines import mlflow_process, plan
+from pipelines.config import LoadedConfig, parse
+from pipelines.errors import ConfigErrors, Interrupted
+from pipelines.launch import Choices, launch
+from pipelines.mistakes import mistake
+from pipelines.outcome import Outcome
+from pipelines.records import RunRecord, StageRecord
+
+
+def checked(configs: Sequence[Path], overrides: Sequence[str]) -> list[LoadedConfig]:
+    """Every config parsed and planned, before any of them is run.
+
+    Raises:
+        ConfigErrors: the mistakes of all of them, or two that start from different models or data.
+    """
+    loaded, mistakes = [], []
+    for path in configs:
+        try:
+            loaded.append(parse(path, overrides))
+            plan.check(loaded[-1])
+        except ConfigErrors as error:
+            mistakes += error.mistakes
+    if not mistakes:
+        mistakes = [
+            mistake(str(other.path), f"`{part}`", f"is another than in {loaded[0].path}", "compare what is comparable")
+            for other in loaded[1:]
+            for part in ("source", "data.evaluation")
+            if _part(other, part) != _part(loaded[0], part)
+        ]
+    if mistakes:
+        raise ConfigErrors(mistakes)
+    return loaded
+
+
+def _part(loaded: LoadedConfig, part: str) -> object:
+    config = loaded.config
+    return config.source if part == "source" else config.data.evaluation
+
+
+def compare_runs(configs: Sequence[Path], overrides: Sequence[str], choices: Choices, mlflow: bool) -> list[Outcome]:
+    """Run one config after the other. One that is over budget, or that fails, does not keep the others from running."""
+    checked(configs, overrides)
+    outcomes = []
+    for config in configs:
+        with mlflow_process.writer() if mlflow else nullcontext() as writer:
+            outcomes.append(launch(config, overrides, choices, writer))
+        if isinstance(outcomes[-1].error, Interrupted):
+            break
+    return outcomes
+
+
+def result_of(record: RunRecord) -> StageRecord | None:
+    """The last stage of a run that was measured: what its row in a comparison shows."""
+    measured = [stage for stage in record.stages if stage.report and stage.role != "reference"]
+    return measured[-1] if measured else None

@@ -1,0 +1,86 @@
+"""An open session over arrays that answers calls whose arguments and results survive JSON."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from pipelines.evaluation.calls import Moved, answered
+from pipelines.evaluation.memory import peak_bytes, reset_peak
+from stages._examples import Examples, Floats
+from stages.base import Refused
+from targets.base import Arrays, ArraySession
+
+METHODS = frozenset({"predict", "time_batch", "peak_memory", "forget_peak_memory", "close"})
+
+
+class LiveArrays:
+    """The calls that evaluation makes of a classifier, wherever it lives. Every path is a file or a folder on disk."""
+
+    def __init__(self, session: ArraySession, load_s: float, moved: Moved) -> None:
+        names = session.input_names
+        if len(names) != 1:
+            raise Refused(
+                f"the model takes {len(names)} inputs ({', '.join(names)}), and labelled examples fill one",
+                "export it with one input",
+            )
+        self._session, self._load_s, self._moved, self._input = session, load_s, moved, names[0]
+
+    def facts(self) -> dict[str, JsonValue]:
+        """What is known on opening: names of the inputs and seconds to load."""
+        return {"input_names": [self._input], "load_s": self._load_s}
+
+    def answer(self, method: str, arguments: dict[str, JsonValue]) -> JsonValue:
+        """Call a method by name; numbers, strings and lists go in and out."""
+        return answered(self, METHODS, method, arguments)
+
+    def predict(self, examples: str, batch: int, out: str) -> None:
+        """Run a folder of Examples in batches; outputs go to a .npy file of float32 (examples, values)."""
+        given = Examples.load(Path(examples))
+        found: NDArray[np.float32] | None = None
+        for start in range(0, len(given), batch):
+            stop = min(start + batch, len(given))
+            rows = self._rows(given.batch(start, stop))
+            if found is None:
+                shape = (len(given), rows.shape[1])
+                found = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=shape)
+            found[start:stop] = rows
+            self._moved(stop, len(given), "images")
+
+    def time_batch(self, examples: str, batch: int, runs: int) -> dict[str, JsonValue]:
+        """Seconds of each of `runs` calls with the first `batch` examples, prepared beforehand; one warms up."""
+        inputs: Arrays = {self._input: Examples.load(Path(examples)).batch(0, batch)}
+        self._session.run(inputs)
+        seconds: list[JsonValue] = []
+        for _ in range(runs):
+            begin = time.perf_counter()
+            self._session.run(inputs)
+            seconds.append(time.perf_counter() - begin)
+        return {"seconds": seconds}
+
+    def peak_memory(self) -> int:
+        """Bytes resident at most since the start, or since `forget_peak_memory`."""
+        return peak_bytes()
+
+    def forget_peak_memory(self) -> bool:
+        """Start a new peak from what is resident now; False where the system cannot."""
+        return reset_peak()
+
+    def close(self) -> None:
+        """Close the session."""
+        self._session.close()
+
+    def _rows(self, inputs: Floats) -> NDArray[np.float32]:
+        """The first output, a row an example."""
+        given: Arrays = {self._input: inputs}
+        output = next(iter(self._session.run(given).values()))
+        if output.ndim == 0 or len(output) != len(inputs):
+            raise Refused(
+                f"the model's first output has the shape {output.shape} for {len(inputs)} examples",
+                "its first axis must be the batch",
+            )
+        return output.reshape(len(inputs), -1).astype(np.float32, copy=False)
