@@ -1,0 +1,114 @@
+"""The range of every activation over the calibration examples, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages._examples import Examples
+from stages._onnx_graph import Graph
+from stages._onnx_session import opened, options
+from stages.base import Context, Frozen, Refused
+
+Method = Literal["minmax", "entropy", "percentile"]
+Batch = dict[str, NDArray[np.generic]]
+_BINS = 2048  # ONNX Runtime's 128 give entropy the same ranges as minmax
+_COPIES = 4  # of an activation while a histogram is taken: as made, as one array, absolute, binned
+
+
+class Calibration(Frozen):
+    """How many examples are looked at, so many at a time, and how a range follows from their values."""
+
+    method: Method
+    percentile: float
+    examples: int
+    batch: int
+    symmetric: bool
+
+
+def ranges(file: Path, examples: Examples, how: Calibration, context: Context) -> Any:
+    """ONNX Runtime's TensorsData. Each batch is binned and forgotten, where the library would keep them all.
+
+    Raises:
+        Refused: examples that the model does not take, or a batch whose activations exceed the memory.
+    """
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+    if how.method != "minmax":
+        _refuse_beyond_memory(file, how.batch)
+    method = {
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }[how.method]
+    extra: dict[str, float] = {"symmetric": how.symmetric}
+    if how.method != "minmax":
+        extra |= {"num_bins": _BINS, **({"percentile": how.percentile} if how.method == "percentile" else {})}
+    with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
+        calibrator = create_calibrator(
+            file, None, str(Path(folder, "augmented.onnx")), calibrate_method=method, extra_options=extra
+        )
+        calibrator.infer_session = opened(Path(calibrator.augmented_model_path), options(context.threads, "none"))
+        for done, batch in enumerate(_batches(file, examples, how), 1):
+            calibrator.collect_data(_Reader([batch]))
+            context.progress(min(done * how.batch, how.examples), how.examples, "calibrating")
+        return calibrator.compute_data()
+
+
+def _batches(file: Path, examples: Examples, how: Calibration) -> Iterator[Batch]:
+    inputs = opened(file, options(1, "none")).get_inputs()
+    if len(inputs) != 1:
+        raise Refused(
+            f"the model takes {len(inputs)} inputs: {', '.join(each.name for each in inputs)}",
+            "labelled examples feed models of one input",
+        )
+    rows = np.linspace(0, len(examples) - 1, how.examples).round().astype(np.int64)
+    for start in range(0, len(rows), how.batch):
+        batch = examples.preprocess(examples.pixels[rows[start : start + how.batch]])
+        _refuse_other_shape(inputs[0], batch.shape)
+        yield {inputs[0].name: batch}
+
+
+def _refuse_other_shape(taken: Any, given: tuple[int, ...]) -> None:
+    fits = len(taken.shape) == len(given) and all(
+        size == have for size, have in zip(taken.shape[1:], given[1:], strict=True) if isinstance(size, int)
+    )
+    if not fits:
+        raise Refused(
+            f"calibration examples have the shape {list(given)}, the model's input `{taken.name}` {taken.shape}",
+            "see `data: preprocess: layout`, and the size of the images",
+        )
+
+
+class _Reader:
+    """Batches as ONNX Runtime's calibrators ask for them."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = iter(batches)
+
+    def get_next(self) -> Batch | None:
+        """The next batch, or None."""
+        return next(self._batches, None)
+
+
+def _refuse_beyond_memory(file: Path, batch: int) -> None:
+    import onnx
+
+    needed = batch * _COPIES * _activation_bytes(Graph(onnx.load(str(file))))
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > free:
+        raise Refused(
+            f"the activations of {batch} examples take {needed / 1e9:.1f} GB to bin, {free / 1e9:.1f} GB are free",
+            "lower `batch`, or use `method: minmax`, which keeps none",
+        )
+
+
+def _activation_bytes(graph: Graph) -> int:
+    """Of one example, all layers together; an axis that is not fixed counts as 1."""
+    return sum(4 * int(np.prod([size or 1 for size in shape])) for shape in graph.shapes().values())

@@ -1,0 +1,100 @@
+"""torch -> ONNX: torch's dynamo exporter, checked against the module on real inputs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from stages._calibration import INPUT, required
+from stages._onnx_file import graph_facts, read, write
+from stages._onnx_float16 import halved
+from stages._onnx_parity import compared, refuse_beyond, runtime, spread
+from stages._torch_model import called, input_names, load
+from stages.base import Artifact, Context, Produced, Refused, Stage
+
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
+_LARGEST_BATCH = 1024
+_INHERITED = ("licence",)
+
+
+class ExportOnnx(Stage):
+    """Export a torch module with a dynamic batch; a graph that does not say what the module says is refused."""
+
+    consumes: ClassVar[frozenset[str]] = frozenset({"torch"})
+    produces: ClassVar[str] = "onnx"
+    env: ClassVar[str] = "onnx"
+    extra_inputs: ClassVar[frozenset[str]] = frozenset({INPUT})
+
+    opset: int = Field(20, ge=18, le=23, description="version of the standard operators")
+    precision: Literal["float32", "float16"] = Field("float32", description="of the weights; inputs stay float32")
+    tolerance: float | None = Field(
+        None, gt=0, description="greatest difference allowed, as a share of the outputs' scale; by precision if null"
+    )
+
+    def run(self, model: Artifact, context: Context) -> Produced:
+        """Write model.onnx.
+
+        Raises:
+            Refused: no calibration examples, a module that cannot be built or traced, or a difference over tolerance.
+        """
+        import torch
+
+        torch.set_num_threads(context.threads)
+        examples = required(context, "export_onnx")
+        context.progress(0, 3, "building the module")
+        module = load(model.path)
+        context.progress(1, 3, "exporting")
+        exported = _exported(module, spread(examples, 2)[0], self.opset)
+        file = write(halved(exported) if self.precision == "float16" else exported, context.out)
+        context.progress(2, 3, "comparing with torch")
+        candidate = runtime(file, context.threads)
+        parity = compared(lambda batch: called(module, batch), candidate, examples)
+        refuse_beyond(
+            parity,
+            self.tolerance or TOLERANCE[self.precision],
+            f"the exported graph does not say what the module says in {self.precision}",
+            "try another `opset`, or raise `tolerance` if you accept that",
+        )
+        inherited = {key: model.facts[key] for key in _INHERITED if key in model.facts}
+        facts = graph_facts(read(context.out), self.precision)
+        return Produced(facts={**inherited, **facts, "parity": parity.facts()})
+
+
+def _exported(module: Any, batch: Any, opset: int) -> Any:
+    """A ModelProto whose inputs and outputs have a first axis named `batch`."""
+    import torch
+
+    names = input_names(module)
+    if len(names) != 1:
+        raise Refused(f"the module takes {len(names)} inputs: {', '.join(names)}", "give `forward` one required input")
+    sample = torch.from_numpy(np.ascontiguousarray(batch))
+    outputs = called(module, batch)
+    try:
+        program = torch.onnx.export(
+            module,
+            (sample,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)},),
+            input_names=list(names),
+            output_names=list(outputs),
+            opset_version=opset,
+            external_data=False,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise _not_exported(error) from error
+    return program.model_proto
+
+
+def _not_exported(error: Exception) -> Refused:
+    """The exporter's own message is pages long; the last cause says what it was."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    what = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+    return Refused(
+        f"torch cannot export the module: {type(cause).__name__}: {what}",
+        "the log has the whole report; control flow on tensor values and a fixed batch size are what usually stops it",
+    )

@@ -1,0 +1,100 @@
+"""ONNX -> the same function in fewer operators, shaped so that a quantizer finds what it can quantize."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from stages._calibration import INPUT, required
+from stages._onnx_batchnorm import Outcome, fold
+from stages._onnx_file import graph_facts, operators, precision_of, read, refuse_too_large, write
+from stages._onnx_graph import Graph
+from stages._onnx_parity import compared, refuse_beyond, runtime
+from stages._onnx_session import opened, options
+from stages.base import Artifact, Context, Produced, Stage
+
+_INHERITED = ("licence",)
+
+
+class OptimizeOnnx(Stage):
+    """Fold constants, fuse, infer shapes, and fold BatchNorms that stand behind a ReLU."""
+
+    consumes: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    produces: ClassVar[str] = "onnx"
+    env: ClassVar[str] = "onnx"
+    extra_inputs: ClassVar[frozenset[str]] = frozenset({INPUT})
+
+    slim: bool = Field(True, description="onnxslim: constant folding, shape inference, common subexpressions")
+    fold_batchnorm: bool = Field(True, description="BatchNorm behind a ReLU into the layers around it, where exact")
+    fuse: Literal["none", "basic", "extended"] = Field(
+        "basic",
+        description="ONNX Runtime's own optimizer, kept in the file; `extended` writes operators only it knows, "
+        "and leaves a quantizer less to find",
+    )
+    tolerance: float = Field(1e-4, gt=0, description="greatest difference allowed, as a share of the outputs' scale")
+
+    def run(self, model: Artifact, context: Context) -> Produced:
+        """Write model.onnx.
+
+        Raises:
+            Refused: no calibration examples, a damaged model, or a result that differs beyond the tolerance.
+        """
+        examples = required(context, "optimize_onnx")
+        original = read(model.path)
+        refuse_too_large(original, "optimize_onnx")
+        before, precision = operators(original), precision_of(original)
+        (context.scratch / "original").mkdir()
+        unoptimized = runtime(write(original, context.scratch / "original"), context.threads)
+        context.progress(0, 2, "rewriting")
+        rewritten, outcome = self._rewritten(original, context)
+        file = write(rewritten, context.out)
+        context.progress(1, 2, "comparing")
+        parity = compared(unoptimized, runtime(file, context.threads), examples)
+        refuse_beyond(
+            parity, self.tolerance, "the optimized graph does not agree", "turn its options off one by one to see which"
+        )
+        inherited = {key: model.facts[key] for key in _INHERITED if key in model.facts}
+        facts = {**graph_facts(rewritten, precision), "operators_before": {**before}, **_told(outcome)}
+        return Produced(facts={**inherited, **facts, "parity": parity.facts()})
+
+    def _rewritten(self, model: Any, context: Context) -> tuple[Any, Outcome]:
+        graph = Graph(model)
+        if self.slim:
+            graph = Graph(_slimmed(graph.model))
+        outcome = fold(graph) if self.fold_batchnorm else Outcome((), {}, {})
+        graph.prune()
+        if self.fuse == "none":
+            return graph.model, outcome
+        return _fused(graph.model, self.fuse, context), outcome
+
+
+def _slimmed(model: Any) -> Any:
+    import onnxslim
+
+    return onnxslim.slim(model)
+
+
+def _fused(model: Any, level: Literal["basic", "extended"], context: Context) -> Any:
+    """What ONNX Runtime makes of the graph when it loads it at that level."""
+    folder = context.scratch / "fused"
+    folder.mkdir()
+    unfused = write(model, context.scratch)
+    settings = options(context.threads, level)
+    settings.optimized_model_filepath = str(folder / unfused.name)
+    opened(unfused, settings)
+    return _without_paths(read(folder))
+
+
+def _without_paths(model: Any) -> Any:
+    """ONNX Runtime writes nothing of the machine into the file but its own name and version."""
+    del model.metadata_props[:]
+    return model
+
+
+def _told(outcome: Outcome) -> dict[str, JsonValue]:
+    return {
+        "batchnorm_folded": list(outcome.folded),
+        "batchnorm_shift_kept": {**outcome.shifts_kept},
+        "batchnorm_kept": {**outcome.kept},
+    }
