@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pythons() -> dict[str, Path]:
     """The interpreters of the tool environments of the user's own home, built now if they are not."""
     environments = Environments(users_home())
-    return {name: environments.python(name, Silent()) for name in ("torch", "gguf")}
+    return {name: environments.python(name, Silent()) for name in ("torch", "gguf", "onnx")}
 
 
 @pytest.fixture(scope="session")
