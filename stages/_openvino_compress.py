@@ -1,0 +1,139 @@
+"""NNCF's ways to make an OpenVINO model smaller, each with what it did to the answers."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages._examples import Examples, Floats
+from stages._openvino_runtime import toolkit
+from stages.base import Frozen, Refused
+
+Preset = Literal["performance", "mixed"]
+Measure = Literal["top1_agreement", "accuracy_top1"]
+Batches = Callable[[int], Any]
+
+
+class Manner(Frozen):
+    """How activations and weights are quantized, and what is left in float."""
+
+    preset: Preset
+    fast_bias_correction: bool
+    transformer: bool
+    exclude: tuple[str, ...]
+
+    def options(self, model: Any) -> dict[str, Any]:
+        """The same in NNCF's terms."""
+        package = nncf()
+        return {
+            "preset": package.QuantizationPreset(self.preset),
+            "fast_bias_correction": self.fast_bias_correction,
+            "model_type": package.ModelType.TRANSFORMER if self.transformer else None,
+            "ignored_scope": ignored(model, self.exclude),
+        }
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Held-out calibration examples, and the answers by row that count as right: labels, or the float model's."""
+
+    examples: Examples
+    rows: Sequence[int]
+    right: NDArray[np.int64]
+    max_drop: float
+
+    def batch(self, row: int) -> Floats:
+        """One example as the model takes it."""
+        return self.examples.batch(row, row + 1)
+
+    def __call__(self, compiled: Any, rows: Iterable[int]) -> tuple[float, list[list[NDArray[np.float32]]]]:
+        """The share of right answers, and every output: NNCF ranks operators by how far these move."""
+        asked = list(rows)
+        outputs = [np.array(compiled([self.batch(row)])[0]) for row in asked]
+        return _right(outputs, self.right[asked]), [[each] for each in outputs]
+
+
+def nncf() -> Any:
+    """The package nncf, with warnings alone; `toolkit` first, so that it reports its use to nobody."""
+    toolkit()
+    import nncf as package
+
+    package.set_log_level(logging.WARNING)
+    return package
+
+
+def quantized(model: Any, rows: Sequence[int], batch: Batches, manner: Manner) -> Any:
+    """The model with INT8 weights and activations, whose ranges come from the rows."""
+    data = nncf().Dataset(list(rows), batch)
+    return nncf().quantize(model, data, subset_size=len(rows), **manner.options(model))
+
+
+def quantized_within(model: Any, rows: Sequence[int], batch: Batches, manner: Manner, validation: Validation) -> Any:
+    """The same with the operators that cost most back in float, until the drop is within the limit."""
+    return nncf().quantize_with_accuracy_control(
+        model,
+        nncf().Dataset(list(rows), batch),
+        nncf().Dataset(list(validation.rows), validation.batch),
+        validation,
+        max_drop=validation.max_drop,
+        subset_size=len(rows),
+        **manner.options(model),
+    )
+
+
+def with_int8_weights(model: Any, exclude: tuple[str, ...]) -> Any:
+    """The model with weights in 8 bits, activations in float."""
+    return nncf().compress_weights(
+        model, mode=nncf().CompressWeightsMode.INT8_ASYM, ignored_scope=ignored(model, exclude)
+    )
+
+
+def ignored(model: Any, exclude: tuple[str, ...]) -> Any:
+    """NNCF's scope for names of nodes and types of operators, None for none.
+
+    Raises:
+        Refused: the model has no such node or operator.
+    """
+    if not exclude:
+        return None
+    types = {each.get_type_name() for each in model.get_ops()}
+    names = {each.get_friendly_name() for each in model.get_ops()}
+    for unknown in [each for each in exclude if each not in types | names]:
+        near = difflib.get_close_matches(unknown, sorted(types | names), 3)
+        raise Refused(
+            f"`exclude`: the model has no node and no operator `{unknown}`",
+            f"did you mean {', '.join(near)}?" if near else f"its operators are {', '.join(sorted(types))}",
+        )
+    return nncf().IgnoredScope(
+        names=[each for each in exclude if each not in types], types=[each for each in exclude if each in types]
+    )
+
+
+def share_right(model: Any, validation: Validation, threads: int) -> float:
+    """The share of right answers of a model that is not compiled yet, in float32 outside of what is INT8."""
+    return validation(_compiled(model, threads), validation.rows)[0]
+
+
+def answers(model: Any, examples: Examples, rows: Sequence[int], threads: int) -> NDArray[np.int64]:
+    """The model's answers by row, shape (n,) of all examples; -1 where it was not asked."""
+    compiled = _compiled(model, threads)
+    found = np.full(len(examples), -1, dtype=np.int64)
+    for row in rows:
+        found[row] = np.array(compiled([examples.batch(row, row + 1)])[0]).reshape(-1).argmax()
+    return found
+
+
+def _compiled(model: Any, threads: int) -> Any:
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    return toolkit().Core().compile_model(model, "CPU", settings)
+
+
+def _right(outputs: Sequence[NDArray[np.float32]], right: NDArray[np.int64]) -> float:
+    given = [int(each.reshape(-1).argmax()) for each in outputs]
+    return float(np.mean(np.array(given) == right))
