@@ -3,7 +3,7 @@ from targets._tensorrt_inspect import Inspected, Layer, Tensor, inspected
 FORMAT = "Format: (NHWC) Channel major format }]"
 DESCRIPTION = f"""Layers:
 Name: __mye1301_0_myl0_0, LayerType: shape_call, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0, \
-Metadata: 
+Metadata: {""}
 Name: node_conv2d_myl0_2, LayerType: correlation, Inputs: [ {{ Name: a, Dimensions: [-1,3,32,32], Strides: \
 [3072,1,96,3], StrideOrder: [3,0,2,1], Datatype: Int8, {FORMAT}, Constants: [ {{ Name: w, Dimensions: [64,4,3,3], \
 Strides: [36,1,12,4], StrideOrder: [3,0,2,1], Datatype: Int8, {FORMAT}, Outputs: [ {{ Name: b, Dimensions: \
