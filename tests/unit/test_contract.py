@@ -13,7 +13,10 @@ from stages.base import ROOT, Stage, load, name_of, names
 from targets.base import Target
 
 NAMES = sorted(names())
-TOOLCHAINS = ("torch", "transformers", "llama_cpp", "gguf", "onnx", "onnxruntime", "openvino", "nncf", "tensorrt_rtx_bindings")
+TOOLCHAINS = (
+    *("torch", "transformers", "llama_cpp", "gguf", "onnx", "onnxruntime", "openvino", "nncf"),
+    "tensorrt_rtx_bindings",
+)
 ANSWERS = f"""
 import sys
 from stages.base import load, names
