@@ -21,6 +21,7 @@ from pipelines.progress import Bar
 
 HEALTH_CHECK = """
 import importlib, importlib.metadata, json, sys
+sys.modules["openvino_telemetry"] = None  # OpenVINO and NNCF would report their use to their vendor
 for module in sys.argv[1:]:
     importlib.import_module(module)
 print(json.dumps({found.metadata["Name"]: found.version for found in importlib.metadata.distributions()}))
