@@ -116,6 +116,8 @@ def campaign(setting: Setting, options: argparse.Namespace) -> int:
             rounds.append(judged(moment, setting, home, expected))
             said = "; ".join(rounds[-1].problems) or "the same artifacts"
             console.print(f"kill {len(rounds)} of {options.kills} at {moment:.1f} s: {said}", highlight=False)
+        else:
+            seconds = moment  # the undisturbed run was slower than this one: moments beyond its end hit nothing
         remove(home)
     return told(seconds, rounds, options)
 
