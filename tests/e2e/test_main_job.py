@@ -92,7 +92,7 @@ def test_the_bundle_is_whole(shared: Program, passed: Ended) -> None:
 def test_mlflow_holds_the_run_its_stages_and_the_model(shared: Program, passed: Ended) -> None:
     run = passed.report["mlflow_run"]
     nested = rows(shared, "select run_uuid from tags where key = 'mlflow.parentRunId' and value = ?", run)
-    versions = rows(shared, "select name, version from model_versions")
+    versions = rows(shared, "select name, version from model_versions where run_id = ?", run)
     metrics = {key for (key,) in rows(shared, "select distinct key from metrics where run_uuid = ?", run)}
 
     assert rows(shared, "select status from runs where run_uuid = ?", run) == [("FINISHED",)]
@@ -142,7 +142,7 @@ def test_over_budget_the_run_halts_at_the_stage_that_broke_it(halted: Ended) -> 
     assert halted.code == 1
     assert report["status"] == "halted"
     assert [stage["status"] for stage in report["stages"]] == ["completed", "completed", "completed", "halted"]
-    assert f"perplexity rose {before:.4g} -> {perplexity['value']:.4g} (" in report["message"]
+    assert f"perplexity rose {before:#.4g} -> {perplexity['value']:#.4g} (" in report["message"]
     assert report["message"].endswith("allowed 5%) after quantize_gguf")
     assert report["message"] in halted.err
     assert report["last_passed"] == stages(halted)["gguf"]["artifact"]
