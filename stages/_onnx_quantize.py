@@ -10,10 +10,12 @@ from typing import Any
 from pydantic import JsonValue
 
 from stages._onnx_file import opset, write
+from stages._onnx_float_layers import kept_float
 from stages._onnx_graph import Graph, lifted
 from stages.base import Refused
 
 _PER_CHANNEL_OPSET = 13  # before it, DequantizeLinear has no axis
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _INTEGER = ("MatMulNBits", "GatherBlockQuantized", "DynamicQuantizeLSTM")
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "Mul")
 
@@ -84,7 +86,8 @@ def static(file: Path, found: Any, exclude: list[str], per_channel: bool, symmet
         {"ActivationSymmetric": symmetric},
     )
     quantizer.quantize_model()
-    return quantizer.model.model
+    quantizer.model.topological_sort()
+    return kept_float(quantizer.model.model)
 
 
 def dynamic(file: Path, exclude: list[str], per_channel: bool) -> Any:
@@ -116,9 +119,11 @@ def int4(file: Path, exclude: list[str], block: int) -> Any:
 def counted(model: Any) -> dict[str, JsonValue]:
     """How many nodes are computed from quantized values, and which are left in float, by operator."""
     produced = {name: node.op_type for node in model.graph.node for name in node.output}
+    weights = {tensor.name for tensor in model.graph.initializer}
     quantized, left = 0, []
     for node in model.graph.node:
         from_integers = bool(node.input) and produced.get(node.input[0]) == "DequantizeLinear"
+        from_integers &= node.op_type not in _WEIGHTED or node.input[1] not in weights
         if from_integers or node.op_type.endswith("Integer") or node.op_type in _INTEGER:
             quantized += node.op_type not in _CONVERSIONS
         elif node.op_type not in _CONVERSIONS:

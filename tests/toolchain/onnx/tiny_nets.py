@@ -113,3 +113,42 @@ def graph(
     folder.mkdir()
     onnx.save(helper.make_model(made, opset_imports=imports, ir_version=8), str(folder / "model.onnx"))
     return Artifact(kind="onnx", path=folder, digest="0")
+
+
+def fragile(folder: Path, outlier: float = 300.0) -> Artifact:
+    """An `onnx` artifact of four layers of which `second` alone has outlier weights, and says the same without them.
+
+    One hidden unit is scaled down, and the weights that read it up by as much: the function stays, and in INT8 every
+    other weight of `second` rounds to a few levels.
+    """
+    rng = np.random.default_rng(0)
+    width = 32
+    held = {
+        "w": rng.normal(0, 0.3, (8, 3, 3, 3)),
+        "u": rng.normal(0, 0.3, (8, width)),
+        "v": rng.normal(0, 0.3, (width, width)),
+        "t": rng.normal(0, 0.3, (width, CLASSES)),
+    }
+    held["u"][:, 0] /= outlier
+    held["v"][0] *= outlier
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["1"], "conv"),
+        helper.make_node("GlobalMaxPool", ["1"], ["2"]),
+        helper.make_node("Flatten", ["2"], ["3"]),
+        helper.make_node("Gemm", ["3", "u"], ["4"], "first"),
+        helper.make_node("Relu", ["4"], ["5"]),
+        helper.make_node("Gemm", ["5", "v"], ["6"], "second"),
+        helper.make_node("Relu", ["6"], ["7"]),
+        helper.make_node("Gemm", ["7", "t"], ["y"], "third"),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "fragile",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", CLASSES])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in held.items()],
+    )
+    folder.mkdir()
+    imports = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(made, opset_imports=imports, ir_version=8), str(folder / "model.onnx"))
+    return Artifact(kind="onnx", path=folder, digest="0")
