@@ -59,6 +59,8 @@ def _make(store: Store, key: str, recipe: Recipe) -> Made:
             stage=recipe.stage,
             parents=recipe.parents,
             facts=produced.facts,
+            notes=produced.notes,
+            tables=produced.tables,
             seconds=time.monotonic() - begin,
             inputs=recipe.parts,
             tool_versions=recipe.tool_versions,

@@ -234,6 +234,8 @@ class Pipeline:
                     "kind": entry.kind,
                     "parents": entry.parents,
                     "facts": entry.facts,
+                    "notes": entry.notes,
+                    "tables": entry.tables,
                     "size_bytes": entry.size_bytes,
                     "log": self.workshop.store.log(entry),
                 }

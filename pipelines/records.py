@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 
 from pipelines.budget import Budget, Verdict
 from pipelines.measures import DeviceFacts, Report
-from stages.base import Frozen
+from stages.base import Frozen, Table
 
 Status = Literal["passed", "halted", "failed", "interrupted"]
 
@@ -37,6 +37,8 @@ class StageRecord(Frozen):
     unmeasured: str = Field("", description="why this machine could not open the artifact: it is not judged")
     log: Path | None = None
     message: str = ""
+    notes: tuple[str, ...] = Field((), description="what the stage says of its work")
+    tables: tuple[Table, ...] = Field((), description="what the stage found out, for the report")
 
 
 class DataRecord(Frozen):

@@ -21,7 +21,7 @@ from pipelines.storage.layout import Layout, Waiting
 from pipelines.storage.objects import seal
 from pipelines.storage.prune import Policy, Pruned, alone, prune
 from pipelines.storage.work import WorkFolder, claimed, remove, sweep
-from stages.base import Artifact
+from stages.base import Artifact, Table
 
 __all__ = ["Damage", "Entry", "Pruned", "Store", "WorkFolder", "digest_of", "key_of"]
 
@@ -92,6 +92,8 @@ class Store:
         inputs: Mapping[str, JsonValue] | None = None,
         tool_versions: Mapping[str, str] | None = None,
         log: Path | None = None,
+        notes: tuple[str, ...] = (),
+        tables: tuple[Table, ...] = (),
     ) -> Entry:
         """Make `out`, a folder inside a work folder, the artifact of `key`: whole or not at all. `out` is gone then.
 
@@ -116,6 +118,8 @@ class Store:
                 inputs=dict(inputs or {}),
                 tool_versions=dict(tool_versions or {}),
                 log=f"logs/{key}.log" if log else None,
+                notes=notes,
+                tables=tables,
             )
             # Everything that takes room is on the disk before the first rename.
             write_synced(staging / "manifest", manifest.model_dump_json())

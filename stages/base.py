@@ -49,10 +49,23 @@ class Artifact(Frozen):
     facts: dict[str, JsonValue] = {}
 
 
+class Table(Frozen):
+    """Rows that the run's report shows below its measurements: a title, column heads, cells."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
 class Produced(Frozen):
-    """What `Stage.run` returns; the files themselves are in `Context.out`."""
+    """What `Stage.run` returns; the files themselves are in `Context.out`.
+
+    `facts` describe the artifact, and a later stage may hand them on. `notes` and `tables` tell of this stage's work.
+    """
 
     facts: dict[str, JsonValue] = {}
+    notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
 
 
 def no_progress(done: float, total: float, what: str) -> None:
@@ -89,6 +102,10 @@ class Stage(Frozen, ABC):
     def unavailable(cls) -> str | None:
         """The reason why this machine cannot run the stage, or None. Imports no toolchain."""
         return None
+
+    def under(self, least: Mapping[str, float]) -> Stage:
+        """The stage as it is run under the config's budgets: the least value of each metric that has one."""
+        return self
 
     @abstractmethod
     def run(self, model: Artifact, context: Context) -> Produced:

@@ -12,7 +12,7 @@ from pipelines.redaction import redacted
 from pipelines.reporting import display, page
 from pipelines.reporting.page import Block, Code, Grid, Heading, Items, Paragraph, Picture
 from pipelines.reporting.plots import Axis
-from pipelines.reporting.table import batches, of_images, tasks_of, unmeasured, word
+from pipelines.reporting.table import batches, notes_of, of_images, tasks_of, unmeasured, word
 
 CHANGE = "change of "
 TEXT_COLUMNS = [
@@ -58,6 +58,7 @@ def _blocks(record: RunRecord, plots: Mapping[Axis, bytes]) -> list[Block]:
         *(Picture(png, CAPTIONS[axis]) for axis, png in plots.items()),
         *_budgets(record),
         *_notes(record),
+        *_tables(record),
         *_measurements(record),
         *_origins(record),
         Heading("Config"),
@@ -167,10 +168,19 @@ def _budgets(record: RunRecord) -> Iterator[Block]:
 
 
 def _notes(record: RunRecord) -> Iterator[Block]:
-    notes = [f"`{stage.stage}`: {note}" for stage in record.stages if stage.report for note in stage.report.notes]
+    notes = [f"`{stage.stage}`: {note}" for stage in record.stages for note in notes_of(stage)]
     if notes:
         yield Heading("Notes")
         yield Items(tuple(notes))
+
+
+def _tables(record: RunRecord) -> Iterator[Block]:
+    """What stages found out while they worked."""
+    for stage in record.stages:
+        for table in stage.tables:
+            yield Heading(f"From {stage.stage}", 3)
+            yield Paragraph(f"{table.title}.")
+            yield Grid(table.header, table.rows)
 
 
 def _measurements(record: RunRecord) -> Iterator[Block]:

@@ -79,9 +79,14 @@ def verdict_lines(record: RunRecord) -> list[Text]:
     judged = next((stage for stage in reversed(record.stages) if stage.verdicts), None)
     verdicts = judged.verdicts if judged else ()
     lines = [Text.assemble((f"{word(verdict):8}", STYLES[word(verdict)]), verdict.message) for verdict in verdicts]
-    notes = [note for stage in record.stages if stage.report for note in stage.report.notes]
+    notes = [note for stage in record.stages for note in notes_of(stage)]
     notes += [unmeasured(stage) for stage in record.stages if stage.unmeasured]
     return lines + [Text.assemble(("note    ", "yellow"), note) for note in dict.fromkeys(notes)]
+
+
+def notes_of(stage: StageRecord) -> tuple[str, ...]:
+    """What the stage says of its work, then what measuring it gave rise to."""
+    return (*stage.notes, *(stage.report.notes if stage.report else ()))
 
 
 def unmeasured(stage: StageRecord) -> str:

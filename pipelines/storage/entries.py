@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue, ValidationError
 
-from stages.base import Frozen
+from stages.base import Frozen, Table
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ class Entry(Frozen):
     inputs: dict[str, JsonValue] = Field(default_factory=dict, description="what the key was made of")
     tool_versions: dict[str, str] = Field(default_factory=dict)
     log: str | None = Field(None, description="path within the store")
+    notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
     used: str = Field("", description="UTC, ISO 8601; known by the file's time")
 
 

@@ -6,7 +6,7 @@ from pipelines.errors import InputRejected
 from pipelines.making import Recipe, obtain
 from pipelines.progress import Silent
 from pipelines.store import Entry, Store, WorkFolder
-from stages.base import Produced
+from stages.base import Produced, Table
 
 
 @pytest.fixture
@@ -95,3 +95,17 @@ def test_made_by_another_run_while_waiting_is_not_made_again(tmp_path: Path, sto
 
     assert obtain(Meanwhile(store.root), wanted, Silent()).cached
     assert made == [0]
+
+
+def test_what_a_stage_says_of_its_work_is_kept_with_its_result(tmp_path: Path, store: Store) -> None:
+    table = Table(title="layers", header=("layer", "cost"), rows=(("conv", "3 dB"),))
+
+    def make(work: WorkFolder) -> Produced:
+        (work.out / "weights").write_text("weights")
+        return Produced(notes=("one layer stayed float",), tables=(table,))
+
+    wanted = Recipe("dummy", "dummy", {}, (), make)
+    obtain(store, wanted, Silent())
+    entry = obtain(store, wanted, Silent()).entry
+
+    assert (entry.notes, entry.tables) == (("one layer stayed float",), (table,))

@@ -9,6 +9,7 @@ from samples import CONFIG, run_record
 
 from pipelines.records import RunRecord
 from pipelines.reporting import report
+from stages.base import Table
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -112,3 +113,14 @@ def test_write_leaves_both_reports_and_the_pictures(tmp_path: Path) -> None:
 def test_run_without_stages_has_a_report(status: str) -> None:
     record = run_record().model_copy(update={"status": status, "stages": (), "data": None, "budgets": ()})
     assert report.markdown(record).startswith(f"# smol-q6k: {status.upper()}")
+
+
+def test_what_a_stage_says_of_its_work_is_in_the_report() -> None:
+    record = run_record()
+    table = Table(title="What each layer costs", header=("layer", "cost"), rows=(("`conv`", "3 dB"),))
+    told = record.stages[3].model_copy(update={"notes": ("one layer stayed float",), "tables": (table,)})
+    text = report.markdown(record.model_copy(update={"stages": (*record.stages[:3], told)}))
+
+    assert "- `quantize_gguf`: one layer stayed float\n- `quantize_gguf`: the machine's own speed drifted by 6%" in text
+    rows = "| layer | cost |\n| --- | --- |\n| `conv` | 3 dB |"
+    assert f"### From quantize_gguf\n\nWhat each layer costs.\n\n{rows}" in text
