@@ -116,7 +116,14 @@ def _build(origin: str, tree: dict[str, Any], mistakes: list[str]) -> PipelineCo
         mistakes += from_pydantic(origin, "", PipelineConfig, new)
     if mistakes:
         raise ConfigErrors(mistakes)
-    return config
+    return _under_budgets(config)
+
+
+def _under_budgets(config: PipelineConfig) -> PipelineConfig:
+    """Each stage knows the least that the budgets ask for, so that one that can aim at it need not be told twice."""
+    least = {budget.metric: budget.min for budget in config.budgets if budget.min is not None}
+    steps = tuple(step.model_copy(update={"stage": step.stage.under(least)}) for step in config.steps)
+    return config.model_copy(update={"steps": steps})
 
 
 def _usual_reference(tree: dict[str, Any]) -> str:

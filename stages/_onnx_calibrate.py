@@ -17,23 +17,35 @@ from stages._onnx_session import opened, options
 from stages.base import Context, Frozen, Refused
 
 Method = Literal["minmax", "entropy", "percentile"]
+Rows = NDArray[np.int64]
 Batch = dict[str, NDArray[np.generic]]
 _BINS = 2048  # ONNX Runtime's 128 give entropy the same ranges as minmax
 _COPIES = 4  # of an activation while a histogram is taken: as made, as one array, absolute, binned
 
 
 class Calibration(Frozen):
-    """How many examples are looked at, so many at a time, and how a range follows from their values."""
+    """How a range follows from the values of so many examples at a time."""
 
     method: Method
     percentile: float
-    examples: int
     batch: int
     symmetric: bool
 
+    @property
+    def told(self) -> str:
+        """`percentile 99.99`."""
+        return f"percentile {self.percentile:g}" if self.method == "percentile" else self.method
 
-def ranges(file: Path, examples: Examples, how: Calibration, context: Context) -> Any:
-    """ONNX Runtime's TensorsData. Each batch is binned and forgotten, where the library would keep them all.
+
+def evenly(count: int, used: int) -> Rows:
+    """The rows of `used` among `count` examples, evenly spaced."""
+    return np.linspace(0, count - 1, used).round().astype(np.int64)
+
+
+def ranges(file: Path, examples: Examples, rows: Rows, how: Calibration, context: Context) -> Any:
+    """ONNX Runtime's TensorsData over those rows of the examples.
+
+    Each batch is binned and forgotten, where the library would keep them all.
 
     Raises:
         Refused: examples that the model does not take, or a batch whose activations exceed the memory.
@@ -41,7 +53,7 @@ def ranges(file: Path, examples: Examples, how: Calibration, context: Context) -
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     if how.method != "minmax":
-        _refuse_beyond_memory(file, how.batch)
+        _refuse_beyond_memory(file, min(how.batch, len(rows)))
     method = {
         "minmax": CalibrationMethod.MinMax,
         "entropy": CalibrationMethod.Entropy,
@@ -55,22 +67,21 @@ def ranges(file: Path, examples: Examples, how: Calibration, context: Context) -
             file, None, str(Path(folder, "augmented.onnx")), calibrate_method=method, extra_options=extra
         )
         calibrator.infer_session = opened(Path(calibrator.augmented_model_path), options(context.threads, "none"))
-        for done, batch in enumerate(_batches(file, examples, how), 1):
+        for done, batch in enumerate(_batches(file, examples, rows, how.batch), 1):
             calibrator.collect_data(_Reader([batch]))
-            context.progress(min(done * how.batch, how.examples), how.examples, "calibrating")
+            context.progress(min(done * how.batch, len(rows)), len(rows), f"calibrating, {how.told}")
         return calibrator.compute_data()
 
 
-def _batches(file: Path, examples: Examples, how: Calibration) -> Iterator[Batch]:
+def _batches(file: Path, examples: Examples, rows: Rows, batch_size: int) -> Iterator[Batch]:
     inputs = opened(file, options(1, "none")).get_inputs()
     if len(inputs) != 1:
         raise Refused(
             f"the model takes {len(inputs)} inputs: {', '.join(each.name for each in inputs)}",
             "labelled examples feed models of one input",
         )
-    rows = np.linspace(0, len(examples) - 1, how.examples).round().astype(np.int64)
-    for start in range(0, len(rows), how.batch):
-        batch = examples.preprocess(examples.pixels[rows[start : start + how.batch]])
+    for start in range(0, len(rows), batch_size):
+        batch = examples.preprocess(examples.pixels[rows[start : start + batch_size]])
         _refuse_other_shape(inputs[0], batch.shape)
         yield {inputs[0].name: batch}
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from stages._calibration import INPUT, required
-from stages._onnx_calibrate import Calibration, Method, ranges
+from stages._onnx_back_off import BackOff
+from stages._onnx_calibrate import Calibration
 from stages._onnx_file import graph_facts, read, refuse_too_large, write
 from stages._onnx_float16 import halved
 from stages._onnx_graph import Graph
-from stages._onnx_quantize import counted, dynamic, excluded, int4, prepared, static
+from stages._onnx_quantize import counted, dynamic, excluded, int4, prepared
 from stages._onnx_session import opened, options
+from stages._onnx_static import Made, Manner, quantized
 from stages.base import Artifact, Context, Produced, Refused, Stage
 
 _INHERITED = ("licence",)
 _PRECISION = {"static": "int8", "dynamic": "int8", "float16": "float16", "int4": "int4"}
+_AGREEMENT = "top1_agreement"
+_AUTO_PERCENTILES = (99.99, 99.999)
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 
 
@@ -32,14 +36,37 @@ class QuantizeOnnx(Stage):
     mode: Literal["static", "dynamic", "float16", "int4"] = Field(
         "static", description="static: ranges by calibration; dynamic: by each input; int4: weights of MatMul alone"
     )
-    method: Method = Field("minmax", description="how a range follows from the calibration's values; static only")
+    method: Literal["minmax", "entropy", "percentile", "auto"] = Field(
+        "minmax",
+        description="how a range follows from the calibration's values; static only. `auto` takes the best of minmax, "
+        "percentile 99.99 and 99.999, and entropy, judged on calibration examples that calibrated nothing",
+    )
     percentile: float = Field(99.99, gt=50, le=100, description="of absolute values, for `method: percentile`")
     per_channel: bool = Field(True, description="a scale for each output channel of a weight; 15% without it, not 80%")
     symmetric_activations: bool = Field(False, description="int8 activations around 0, as some accelerators ask for")
     exclude: tuple[str, ...] = Field((), description="names of nodes, or operators, that stay float")
     examples: int = Field(200, ge=1, description="calibration examples used, evenly spaced; static only")
+    judging: float = Field(
+        0.5, gt=0, lt=1, description="share of the examples that calibrate nothing, and judge `auto` and `back_off`"
+    )
+    back_off: BackOff | None = Field(
+        None, description="return the layers that quantization hurts most to float until a limit holds; static only"
+    )
     batch: int = Field(16, ge=1, description="calibration examples in memory at a time")
     block: int = Field(32, ge=16, description="weights that share a scale, for `mode: int4`; a power of 2")
+
+    @model_validator(mode="after")
+    def _backs_off_where_it_judges(self) -> QuantizeOnnx:
+        if self.back_off is not None and self.mode != "static":
+            raise ValueError(f"`back_off` needs `mode: static`, not {self.mode}: it judges on calibration examples")
+        return self
+
+    def under(self, least: Mapping[str, float]) -> QuantizeOnnx:
+        """The back-off aims at what the budget on top1_agreement asks for, where the config says nothing else."""
+        if self.back_off is None or self.back_off.min_agreement is not None or _AGREEMENT not in least:
+            return self
+        aimed = self.back_off.model_copy(update={"min_agreement": least[_AGREEMENT]})
+        return self.model_copy(update={"back_off": aimed})
 
     def run(self, model: Artifact, context: Context) -> Produced:
         """Write model.onnx.
@@ -50,51 +77,70 @@ class QuantizeOnnx(Stage):
         source = read(model.path)
         refuse_too_large(source, "quantize_onnx")
         _refuse_quantized(source)
+        if self.back_off is not None:
+            self.back_off.refuse_without_limit()
         context.progress(0, 3, "preparing")
         graph = Graph(source)
-        made, facts = self._quantized(graph, context)
-        file = write(made, context.out)
-        opened(file, options(context.threads))
-        inherited = {key: model.facts[key] for key in _INHERITED if key in model.facts}
-        told: dict[str, JsonValue] = {"mode": self.mode}
-        if self.mode == "static":
-            told |= {"method": self.method, "calibration_examples": self.examples}
+        made = self._made(graph, context)
+        opened(write(made.model, context.out), options(context.threads))
         context.progress(3, 3, "quantized")
-        return Produced(facts={**inherited, **graph_facts(made, _PRECISION[self.mode]), **told, **facts})
+        facts = {**graph_facts(made.model, _PRECISION[self.mode]), **self._told(), **made.facts}
+        inherited = {key: model.facts[key] for key in _INHERITED if key in model.facts}
+        return Produced(facts={**inherited, **facts}, notes=made.notes, tables=made.tables)
 
-    def _quantized(self, graph: Graph, context: Context) -> tuple[Any, dict[str, JsonValue]]:
+    def _told(self) -> dict[str, JsonValue]:
+        static = {"method": self.method, "calibration_examples": self.examples} if self.mode == "static" else {}
+        return {"mode": self.mode, **static}
+
+    def _made(self, graph: Graph, context: Context) -> Made:
         if self.mode == "float16":
             excluded(graph.model, self.exclude)
-            return halved(graph.model, self.exclude), {}
+            return Made(halved(graph.model, self.exclude))
         ready = prepared(graph, context.scratch)
         float_nodes = excluded(read(ready.parent), self.exclude)
         if self.mode == "int4":
-            made = int4(ready, float_nodes, self.block)
+            made = Made(int4(ready, float_nodes, self.block))
         elif self.mode == "dynamic":
-            made = dynamic(ready, float_nodes, self.per_channel)
+            made = Made(dynamic(ready, float_nodes, self.per_channel))
         else:
-            made = static(
-                ready, self._ranges(ready, context), float_nodes, self.per_channel, self.symmetric_activations
-            )
-        counts = counted(made)
+            examples = required(context, "quantize_onnx")
+            self._refuse_too_few(len(examples))
+            made = quantized(ready, float_nodes, self._manner(), examples, context)
+        counts = counted(made.model)
         _refuse_nothing(counts, self.mode)
-        return made, counts
+        made.facts |= counts
+        return made
 
-    def _ranges(self, ready: Path, context: Context) -> Any:
-        examples = required(context, "quantize_onnx")
-        if len(examples) < self.examples:
+    def _refuse_too_few(self, there: int) -> None:
+        if there < self.examples:
             raise Refused(
-                f"{self.examples:,} calibration examples were asked for, there are {len(examples):,}",
-                f"set `examples: {len(examples)}`, or hold more out",
+                f"{self.examples:,} calibration examples were asked for, there are {there:,}",
+                f"set `examples: {there}`, or hold more out",
             )
-        calibration = Calibration(
-            method=self.method,
-            percentile=self.percentile,
+
+    def _manner(self) -> Manner:
+        return Manner(
+            calibrations=self._calibrations(),
+            per_channel=self.per_channel,
+            symmetric=self.symmetric_activations,
             examples=self.examples,
+            judging=self.judging,
+            back_off=self.back_off,
+        )
+
+    def _calibrations(self) -> tuple[Calibration, ...]:
+        plain = Calibration(
+            method="minmax" if self.method == "auto" else self.method,
+            percentile=self.percentile,
             batch=self.batch,
             symmetric=self.symmetric_activations,
         )
-        return ranges(ready, examples, calibration, context)
+        if self.method != "auto":
+            return (plain,)
+        percentiles = [
+            plain.model_copy(update={"method": "percentile", "percentile": each}) for each in _AUTO_PERCENTILES
+        ]
+        return (plain, *percentiles, plain.model_copy(update={"method": "entropy"}))
 
 
 def _refuse_quantized(model: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, JsonValue
 
 from stages._calibration import INPUT, examples, required
-from stages._onnx_calibrate import Calibration, Method, ranges
+from stages._onnx_calibrate import Calibration, Method, evenly, ranges
 from stages._onnx_file import find, graph_facts, read, refuse_too_large, write
 from stages._onnx_float16 import halved
 from stages._onnx_graph import Graph
@@ -71,14 +71,12 @@ class QuantizeTensorrt(Stage):
                 f"set `examples: {len(given)}`, or hold more out",
             )
         nodes = selected(read(ready.parent), self.exclude)
-        found = ranges(ready, given, self._calibration(), context)
+        found = ranges(ready, given, evenly(len(given), self.examples), self._calibration(), context)
         facts: dict[str, JsonValue] = {"calibration_examples": self.examples, "method": self.method}
         return quantized(ready, found, nodes, self.per_channel), {**facts, "quantized_nodes": len(nodes)}
 
     def _calibration(self) -> Calibration:
-        return Calibration(
-            method=self.method, percentile=self.percentile, examples=self.examples, batch=self.batch, symmetric=True
-        )
+        return Calibration(method=self.method, percentile=self.percentile, batch=self.batch, symmetric=True)
 
     def _parity(self, model: Artifact, context: Context) -> dict[str, JsonValue]:
         """How far the outputs moved on real inputs, where there are some: ONNX Runtime, on the CPU."""

@@ -8,8 +8,10 @@ from pipelines.config import LISTING, parse
 from pipelines.errors import ConfigErrors
 from pipelines.fields import Evaluation, PathSource
 from pipelines.mistakes import did_you_mean
+from stages._onnx_back_off import BackOff
 from stages.base import names
 from stages.quantize_gguf import QuantizeGguf
+from stages.quantize_onnx import QuantizeOnnx
 from targets.gguf import Gguf
 from targets.transformers import Transformers
 
@@ -272,3 +274,10 @@ def test_file_that_is_not_utf8_is_told(folder: Folder) -> None:
 
     with pytest.raises(ConfigErrors, match="cannot be read: not UTF-8 text"):
         parse(folder.config)
+
+
+def test_a_stage_that_can_aim_at_a_budget_is_told_of_it(folder: Folder) -> None:
+    text = changed((STEPS, "[export_onnx, {quantize_onnx: {back_off: {max_float_fraction: 0.5}}}, onnxruntime]"))
+    config = folder.parse(text + "budgets: [{metric: top1_agreement, min: 97%}]\n").config
+
+    assert config.steps[1].stage == QuantizeOnnx(back_off=BackOff(max_float_fraction=0.5, min_agreement=0.97))
