@@ -197,7 +197,7 @@ class Pipeline:
         self.last_passed = model
 
     def _baseline(self, subject: Subject) -> Subject | None:
-        """The first artifact that this runtime opened: before it nothing of the runtime was quantized."""
+        """The first artifact that this runtime opened: before it nothing of the runtime was quantized, or slowed."""
         first = self._first_opened.setdefault(name_of(subject.target), subject)
         return first if first != subject and self.loaded.config.data.of_images else None
 
@@ -219,6 +219,7 @@ class Pipeline:
             data=data.record,
         )
         reference = Subject(model, config.reference)
+        self._first_opened[name_of(config.reference)] = reference
         if isinstance(data, ExampleSets):
             return ImageMeasurer(bench, reference, data)
         return TextMeasurer(bench, reference, data.request)
