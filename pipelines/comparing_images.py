@@ -16,6 +16,8 @@ from pipelines.measuring_images import ImageMeasurer
 class ImageComparer(Comparer[ImageMeasurer]):
     """One classifier's comparison with the reference; it is timed against its float version in the same runtime."""
 
+    timed_against = "its float version"
+
     def _quality(self) -> tuple[Metrics, Metrics]:
         if self._config.evaluation.classification is None:
             return {}, {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from pipelines.budget import Budget, Verdict
 from pipelines.measures import Metric, Report
@@ -40,6 +40,8 @@ class Candidate:
 class Comparer(ABC, Generic[M]):
     """One candidate's comparison with the reference."""
 
+    timed_against: ClassVar[str] = "the reference"
+
     def __init__(self, measurer: M, candidate: Candidate) -> None:
         self._measurer, self._candidate = measurer, candidate
         self._config = measurer.bench.config
@@ -51,7 +53,7 @@ class Comparer(ABC, Generic[M]):
         self._speed(mine, theirs)
         self._notes += suspicious(mine)
         report, reference = self._report(mine), self._report(theirs, of_reference=True)
-        verdicts = tuple(budget.judge(report) for budget in self._judged())
+        verdicts = tuple(self._verdict(budget, report) for budget in self._judged())
         return Comparison(candidate=report, reference=reference, verdicts=verdicts)
 
     @abstractmethod
@@ -61,6 +63,13 @@ class Comparer(ABC, Generic[M]):
     @abstractmethod
     def _speed(self, mine: Metrics, theirs: Metrics) -> None:
         """Add speed and size to both."""
+
+    def _verdict(self, budget: Budget, report: Report) -> Verdict:
+        """The budget's own verdict; a candidate that is slower is called that, whatever the budget allows."""
+        verdict, measured = budget.judge(report), report.metrics.get(budget.metric)
+        if measured is None or not measured.name.startswith("speed_ratio") or measured.high >= 1:
+            return verdict
+        return verdict.model_copy(update={"message": f"{verdict.message}: slower than {self.timed_against}"})
 
     def _judged(self) -> list[Budget]:
         return [budget for budget in self._config.budgets if self._candidate.deployable or not budget.on_deployable]
