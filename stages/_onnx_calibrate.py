@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ Method = Literal["minmax", "entropy", "percentile"]
 Rows = NDArray[np.int64]
 Batch = dict[str, NDArray[np.generic]]
 _BINS = 2048  # ONNX Runtime's 128 give entropy the same ranges as minmax
+_MEMORY, _AVAILABLE = Path("/proc/meminfo"), re.compile(r"MemAvailable:\s+(\d+) kB")
 _COPIES = 4  # of an activation while a histogram is taken: as made, as one array, absolute, binned
 
 
@@ -52,8 +55,7 @@ def ranges(file: Path, examples: Examples, rows: Rows, how: Calibration, context
     """
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
-    if how.method != "minmax":
-        _refuse_beyond_memory(file, min(how.batch, len(rows)))
+    refuse_beyond_memory(file, how, len(rows))
     method = {
         "minmax": CalibrationMethod.MinMax,
         "entropy": CalibrationMethod.Entropy,
@@ -108,18 +110,27 @@ class _Reader:
         return next(self._batches, None)
 
 
-def _refuse_beyond_memory(file: Path, batch: int) -> None:
+def refuse_beyond_memory(file: Path, how: Calibration, examples: int) -> None:
+    """Refuse a batch whose activations do not fit: minmax keeps two of them at a time, the others bin all of them."""
     import onnx
 
-    needed = batch * _COPIES * _activation_bytes(Graph(onnx.load(str(file))))
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    batch, sizes = min(how.batch, examples), sorted(_activation_bytes(Graph(onnx.load(str(file)))))
+    needed = batch * (sum(sizes[-2:]) if how.method == "minmax" else _COPIES * sum(sizes))
+    free = _free_bytes()
     if needed > free:
         raise Refused(
-            f"the activations of {batch} examples take {needed / 1e9:.1f} GB to bin, {free / 1e9:.1f} GB are free",
-            "lower `batch`, or use `method: minmax`, which keeps none",
+            f"calibrating by {how.told}, the activations of {batch} examples take {needed / 1e9:.1f} GB, "
+            f"{free / 1e9:.1f} GB are free",
+            "lower `batch`" if how.method == "minmax" else "lower `batch`, or use `method: minmax`, which keeps none",
         )
 
 
-def _activation_bytes(graph: Graph) -> int:
-    """Of one example, all layers together; an axis that is not fixed counts as 1."""
-    return sum(4 * int(np.prod([size or 1 for size in shape])) for shape in graph.shapes().values())
+def _free_bytes() -> int:
+    """What a process can still get: unused memory, and where the system says so, the file cache it would give up."""
+    told = _AVAILABLE.search(_MEMORY.read_text()) if _MEMORY.is_file() else None
+    return int(told[1]) * 1024 if told else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _activation_bytes(graph: Graph) -> list[int]:
+    """Of one example, a number a tensor; an axis that is not fixed counts as 1."""
+    return [4 * math.prod(size or 1 for size in shape) for shape in graph.shapes().values()]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from stages.base import Refused
 
+_PROVIDER, _OPEN_END = "CPUExecutionProvider", 2**31 - 1
 Level = Literal["none", "basic", "extended", "all"]
 _MISSING = re.compile(r"implementation for (?P<operator>\S+?)\((?P<version>\d+)\) node with name '(?P<node>[^']*)'")
 
@@ -44,7 +45,7 @@ def opened(file: Path, session_options: Any) -> Any:
         state.NotImplemented, state.RuntimeException,
     )  # fmt: skip
     try:
-        return onnxruntime.InferenceSession(str(file), session_options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(file), session_options, providers=[_PROVIDER])
     except failures as error:
         raise _not_opened(file, str(error), onnxruntime.__version__) from error
 
@@ -57,5 +58,26 @@ def _not_opened(file: Path, said: str, version: str) -> Refused:
     return Refused(
         f"ONNX Runtime {version} has no CPU kernel for {missing['operator']} of opset {missing['version']}, "
         f"node `{missing['node']}`, with the types it has there",
-        "exclude the operator from quantization, or export with another opset",
+        _instead(missing["operator"]),
     )
+
+
+def _instead(operator: str) -> str:
+    """The opsets and types that ONNX Runtime has the operator in."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = sorted(
+        (kernel.version_range, sorted({kind for kinds in kernel.type_constraints.values() for kind in kinds}))
+        for kernel in state.get_all_opkernel_def()
+        if kernel.op_name == operator and kernel.domain in ("", "ai.onnx") and kernel.provider == _PROVIDER
+    )
+    if not found:
+        return "it has one in no opset: export the model with other operators"
+    told = [f"opset {_span(*versions)} with {', '.join(kinds) or 'any type'}" for versions, kinds in found]
+    return f"it has one in {'; '.join(told)}: export the model with one of these"
+
+
+def _span(first: int, last: int) -> str:
+    if last == _OPEN_END:
+        return f"{first} and later"
+    return str(first) if first == last else f"{first} to {last}"

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from stages import _onnx_back_off_told as told
 from stages._examples import Examples
 from stages._onnx_back_off import Backed, BackOff, backed_off
-from stages._onnx_calibrate import Calibration, ranges
+from stages._onnx_calibrate import Calibration, ranges, refuse_beyond_memory
 from stages._onnx_file import read
 from stages._onnx_graph import Graph
 from stages._onnx_judge import Judge, Judged, Split, best, split
@@ -53,6 +53,8 @@ def quantized(ready: Path, exclude: Sequence[str], how: Manner, examples: Exampl
     Raises:
         Refused: examples that the model does not take, too few of them, or activations that exceed the memory.
     """
+    for calibration in how.calibrations:
+        refuse_beyond_memory(ready, calibration, how.examples)
     parts = split(len(examples), how.examples, how.judging if how.judges else 0.0, context.seed)
     if not how.judges:
         found = ranges(ready, examples, parts.calibrating, how.calibrations[0], context)
