@@ -103,6 +103,9 @@ def _stages() -> Iterator[str]:
                 stage = load(name)
                 kind = f"{family.removesuffix('s').title()}, {' or '.join(sorted(stage.consumes))} -> {stage.produces}"
                 yield f"\n### `{name}`\n\n{_about(stage)}\n\n{kind}; environment `{stage.env}`.\n\n{table(stage)}\n"
+                for part in models_in(stage):
+                    field = next(key for key, info in stage.model_fields.items() if part in parts_of(info.annotation))
+                    yield from _section(4, f"`{name}` `{field}:`", part)
 
 
 def _place(model: type[BaseModel]) -> str:

@@ -103,7 +103,12 @@ def stage_tags(record: StageRecord) -> dict[str, str]:
     """What came out of a stage, out of what, made by which versions of the tools."""
     judged = {f"verdict.{verdict.metric}": verdict.message for verdict in record.verdicts}
     versions = {f"tool.{name}": version for name, version in record.tool_versions.items()}
-    named = {"artifact_digest": record.artifact or "", "parents": " ".join(record.parents), "message": record.message}
+    named = {
+        "artifact_digest": record.artifact or "",
+        "parents": " ".join(record.parents),
+        "message": record.message,
+        "notes": "; ".join(record.notes),
+    }
     told = {name: text for name, text in named.items() if text}
     return (
         told

@@ -46,7 +46,7 @@ def run(
 
 
 def test_stage_runs_in_a_worker(tmp_path: Path, model: Artifact) -> None:
-    assert run(tmp_path, model) == {"facts": {"vocabulary": 64, "noise": 0.0}}
+    assert run(tmp_path, model) == {"facts": {"vocabulary": 64, "noise": 0.0}, "notes": [], "tables": []}
     assert (tmp_path / "out" / "dummy.json").is_file()
 
 
