@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from pipelines.comparing import Candidate, compare
@@ -31,6 +32,7 @@ from pipelines.tracking import Tracker
 from stages.base import Artifact, Produced, name_of
 
 T = TypeVar("T")
+NOTHING: Mapping[str, Artifact] = MappingProxyType({})
 
 
 class Around(Protocol):
@@ -88,7 +90,7 @@ class Pipeline:
             measurer = None
             for planned in (None, *self.plan.steps):
                 if planned is not None:
-                    model = around(planned.step.name, partial(self.advance, planned, model, calibration_of(data)))
+                    model = around(planned.step.name, partial(self.advance, planned, model, given_of(data)))
                 if (planned.number if planned else 0) == self.plan.reference:
                     measurer = stack.enter_context(self.measurer(model, data))
                 if planned is not None and measurer is not None and self.plan.measured(planned):
@@ -118,10 +120,10 @@ class Pipeline:
         self.data = found.record
         return found
 
-    def advance(self, planned: PlannedStep, model: Artifact, calibration: Artifact | None = None) -> Artifact:
+    def advance(self, planned: PlannedStep, model: Artifact, given: Mapping[str, Artifact] = NOTHING) -> Artifact:
         """Run one step on the artifact of the step before."""
         stage, shop = planned.step.stage, self.workshop
-        inputs = {"calibration": calibration} if calibration and "calibration" in type(stage).extra_inputs else {}
+        inputs = {name: given[name] for name in sorted(type(stage).extra_inputs & given.keys())}
         name, log = planned.step.name, shop.logs / f"{planned.number}-{planned.step.name}.log"
         seed = self.loaded.config.seed
 
@@ -263,6 +265,6 @@ class Pipeline:
                 self._track(record.index)
 
 
-def calibration_of(data: Texts | ExampleSets) -> Artifact | None:
-    """What the stages that calibrate are given."""
-    return data.calibration if isinstance(data, ExampleSets) else None
+def given_of(data: Texts | ExampleSets) -> Mapping[str, Artifact]:
+    """What the stages that calibrate and train are given, by input name."""
+    return data.given if isinstance(data, ExampleSets) else NOTHING

@@ -156,6 +156,8 @@ def _texts(config: PipelineConfig) -> Iterator[tuple[str, DataSource | HeldOut]]
     yield "`data` `evaluation`", config.data.evaluation
     if config.data.calibration is not None:
         yield "`data` `calibration`", config.data.calibration
+    if config.data.training is not None:
+        yield "`data` `training`", config.data.training
     for name, task in config.evaluation.tasks.items():
         yield f"`evaluation` `tasks` `{name}`", task.data
 
@@ -230,6 +232,10 @@ def _data(config: PipelineConfig) -> Found:
     if calibration == evaluation:
         hint = "give calibration the other half" if isinstance(evaluation, BuiltinData) else "name another text"
         yield "`data`", "calibration and evaluation are the same text: the measurement would be worthless", hint
+    if config.data.training == evaluation:
+        yield "`data`", "training and evaluation are the same: the measurement would be worthless", "use `held_out`"
+    if config.data.training is not None and not config.data.of_images:
+        yield "`data` `training`", "is for labelled images, and the evaluation is on text", "leave it out"
     if isinstance(calibration, HeldOut) and not config.data.of_images:
         yield "`data` `calibration`", "`held_out` is for labelled images", "name another text"
     for name, task in config.evaluation.tasks.items():
@@ -276,8 +282,11 @@ def opener(config: PipelineConfig, number: int, kind: str) -> Target | None:
 
 
 def _reference(config: PipelineConfig, source_kind: str) -> int | None:
+    """The first artifact that it opens; where a step trains the model, the first one from there on."""
     kinds = [source_kind, *(type(step.stage).produces for step in config.steps)]
-    return next((number for number, kind in enumerate(kinds) if type(config.reference).can_open(kind)), None)
+    trained = [number for number, step in enumerate(config.steps, 1) if type(step.stage).trains]
+    opened = (number for number, kind in enumerate(kinds) if type(config.reference).can_open(kind))
+    return next((number for number in opened if number >= max(trained, default=0)), None)
 
 
 def quality_budgets(config: PipelineConfig) -> bool:

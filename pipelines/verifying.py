@@ -13,7 +13,7 @@ from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.launch import run_folder, workshop
 from pipelines.measuring import Subject
-from pipelines.pipeline import Pipeline, calibration_of
+from pipelines.pipeline import Pipeline, given_of
 from pipelines.progress import Progress
 from pipelines.store import Store
 from stages.base import Artifact
@@ -41,7 +41,7 @@ def replay(bundle: Path, progress: Progress) -> Comparison:
         model = pipeline.fetch()
         data = pipeline.read_data()
         for step in planned.steps[: planned.reference]:
-            model = pipeline.advance(step, model, calibration_of(data))
+            model = pipeline.advance(step, model, given_of(data))
         fresh = Pipeline(loaded, planned, replace(shop, store=Store(Path(scratch) / "store")))
         with fresh.measurer(model, data) as measurer:
             return compare(measurer, _candidate(bundle, pipeline, planned))[0]

@@ -8,28 +8,36 @@ import importlib.util
 import inspect
 import json
 import pickle
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages._torch_sizes import Attributes, resized
 from stages.base import Frozen, Refused
 
-DESCRIPTION = "model.json"
+DESCRIPTION, STATE = "model.json", "state.safetensors"
 _PICKLED = (".pt", ".pth", ".bin")
 _NAMED = 3  # of the keys that do not fit
 
 
 class Description(Frozen):
-    """`entry` is `file.py:function` or `package.module:function`; `weights` a file beside it."""
+    """`entry` is `file.py:function` or `package.module:function`; `weights` a file beside it.
+
+    `state` is a file of tensors that take the weights' place once the module is built, and `sizes` the attributes of
+    its layers that are other than built: what stages that train and prune write, with nothing pickled.
+    """
 
     entry: str
     weights: str | None = None
+    state: str | None = None
+    sizes: dict[str, Attributes] = {}
 
 
 def load(folder: Path) -> Any:
@@ -49,8 +57,32 @@ def load(folder: Path) -> Any:
         module = _built(build, described.entry, {})
         if weights:
             _fill(module, _tensors(weights), weights.name)
+    if described.state:
+        tensors = _tensors(folder / described.state)
+        resized(module, described.sizes, tensors)
+        _fill(module, tensors, described.state)
     _refuse_not_finite(module)
     return module.eval()
+
+
+def save(module: Any, source: Path, out: Path, sizes: Mapping[str, Attributes] = MappingProxyType({})) -> None:
+    """Write the module, made out of the `torch` artifact in `source`, as another one into the empty folder `out`."""
+    from safetensors.torch import save_file
+
+    described = _described(source)
+    replaced = {described.state, described.weights if _holds_tensors(described.weights) else None}
+    ignored = shutil.ignore_patterns("__pycache__", ".*", DESCRIPTION, *filter(None, replaced))
+    shutil.copytree(source, out, dirs_exist_ok=True, ignore=ignored, copy_function=shutil.copyfile)
+    # copies: tied weights share memory, which a file of tensors cannot say
+    save_file({key: value.detach().clone().contiguous() for key, value in module.state_dict().items()}, out / STATE)
+    weights = None if described.weights in replaced else described.weights
+    grown = {**described.sizes, **{name: {**described.sizes.get(name, {}), **own} for name, own in sizes.items()}}
+    written = Description(entry=described.entry, weights=weights, state=STATE, sizes=grown)
+    (out / DESCRIPTION).write_text(written.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _holds_tensors(weights: str | None) -> bool:
+    return weights is not None and Path(weights).suffix in (".safetensors", *_PICKLED)
 
 
 def input_names(module: Any) -> tuple[str, ...]:

@@ -97,6 +97,7 @@ class Stage(Frozen, ABC):
     version: ClassVar[int] = 1
     extra_inputs: ClassVar[frozenset[str]] = frozenset()
     device_bound: ClassVar[bool] = False
+    trains: ClassVar[bool] = False  # what comes before it is no model yet, and no reference either
 
     @classmethod
     def unavailable(cls) -> str | None:

@@ -1,8 +1,9 @@
-"""The labelled images of a config as artifacts: one set to measure on, one to calibrate on, never the same image."""
+"""The labelled images of a config as artifacts: to measure, calibrate and train on, never the same image."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,35 +23,38 @@ from pipelines.store import Store, WorkFolder
 from stages._examples import Examples
 from stages.base import ROOT, Artifact, Produced
 
+GIVEN: tuple[images.Part, ...] = ("calibration", "training")
 CODE = tuple(ROOT / path for path in ("pipelines/data/images.py", "pipelines/data/example_sets.py"))
 
 
 @dataclass(frozen=True)
 class ExampleSets:
-    """Two artifacts of kind `examples`, and how the evaluation data is called in reports."""
+    """Artifacts of kind `examples`: `given` are those that stages get, by input name; `record` names the evaluation."""
 
     evaluation: Artifact
-    calibration: Artifact | None
+    given: Mapping[str, Artifact]
     record: DataRecord
 
 
 def read_examples(loaded: LoadedConfig, store: Store, cache: Path, progress: Progress) -> ExampleSets:
-    """Both sets out of the store, or read and published now; `cache` keeps what is fetched.
+    """Every set out of the store, or read and published now; `cache` keeps what is fetched.
 
     Raises:
         DataError: unreadable, empty, or an image that stands in both sets.
     """
     reading = _Reading(loaded, cache, progress)
     evaluation = reading.published(store, "evaluation")
-    calibration = reading.published(store, "calibration") if loaded.config.data.calibration else None
-    if calibration:
-        _check_disjoint(evaluation, calibration)
-        if warning := images.one_class(Examples.load(calibration.path).labels):
-            progress.say(f"calibration: {warning}")
+    given: dict[str, Artifact] = {
+        part: reading.published(store, part) for part in GIVEN if getattr(loaded.config.data, part)
+    }
+    for part, artifact in given.items():
+        _check_disjoint(evaluation, artifact, part)
+        if warning := images.one_class(Examples.load(artifact.path).labels):
+            progress.say(f"{part}: {warning}")
     count = len(Examples.load(evaluation.path))
     name = name_of(loaded.config.data.evaluation)
     record = DataRecord(name=name, digest=evaluation.digest, documents=count, tokens=0)
-    return ExampleSets(evaluation, calibration, record)
+    return ExampleSets(evaluation, given, record)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class _Reading:
 
         parts: dict[str, JsonValue] = {
             "part": part,
-            "files": [self._state(source) for source in (data.evaluation, data.calibration) if source],
+            "files": [self._state(source) for source in (data.evaluation, data.calibration, data.training) if source],
             "preprocess": data.preprocess.model_dump(mode="json"),
             "code": hashlib.sha256(b"".join(path.read_bytes() for path in CODE)).hexdigest(),
         }
@@ -78,11 +82,11 @@ class _Reading:
 
     def _part(self, part: images.Part) -> images.Images:
         data = self.loaded.config.data
-        if isinstance(data.calibration, HeldOut):
-            return images.split(*self._images(data.evaluation), part, data.calibration.held_out)
-        source = data.evaluation if part == "evaluation" else data.calibration
+        source = {"evaluation": data.evaluation, "calibration": data.calibration, "training": data.training}[part]
         assert source is not None
-        return self._images(source)
+        if part != "evaluation" and not isinstance(source, HeldOut):
+            return self._images(source)
+        return images.split(*self._images(data.evaluation), part, _held(data.calibration), _held(data.training))
 
     def _images(self, source: DataSource) -> images.Images:
         if isinstance(source, DigitsData):
@@ -103,10 +107,14 @@ class _Reading:
         return [fields, [[str(file.relative_to(path.parent)), sha256_of(file)] for file in files]]
 
 
-def _check_disjoint(evaluation: Artifact, calibration: Artifact) -> None:
-    measured, shown = Examples.load(evaluation.path), Examples.load(calibration.path)
+def _held(source: DataSource | HeldOut | None) -> int:
+    return source.held_out if isinstance(source, HeldOut) else 0
+
+
+def _check_disjoint(evaluation: Artifact, given: Artifact, part: str) -> None:
+    measured, shown = Examples.load(evaluation.path), Examples.load(given.path)
     if shared := images.shared_images(measured.pixels, shown.pixels):
         raise DataError(
-            f"{shared} of the {len(shown)} calibration images stand among the evaluation images as well",
+            f"{shared} of the {len(shown)} {part} images stand among the evaluation images as well",
             "leave them out of one of the two",
         )

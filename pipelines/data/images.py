@@ -22,7 +22,7 @@ from pipelines.errors import DataError
 Pixels = NDArray[np.generic]
 Labels = NDArray[np.int64]
 Images = tuple[Pixels, Labels]
-Part = Literal["calibration", "evaluation", "all"]
+Part = Literal["calibration", "training", "evaluation", "all"]
 
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -106,25 +106,32 @@ READERS: dict[str, Callable[[Path], Images]] = {
 }
 
 
-def split(pixels: Pixels, labels: Labels, part: Part, calibration: int) -> Images:
+def split(pixels: Pixels, labels: Labels, part: Part, calibration: int, training: int = 0) -> Images:
     """One part of the images: `calibration` of them, evenly spaced so that a set sorted by class gives of each class,
-    or the others. The two never overlap.
+    `training` of the others in the same way, or what is left. No two overlap.
 
     Raises:
         DataError: nothing would be left to evaluate.
     """
     if part == "all":
         return pixels, labels
-    if calibration >= len(labels):
+    if calibration + training >= len(labels):
+        named = f"{calibration:,} calibration images" + (f" and {training:,} training images" if training else "")
         raise DataError(
-            f"{calibration:,} calibration images of {len(labels):,} leave none to evaluate",
-            "hold fewer out, or calibrate on other images",
+            f"{named} of {len(labels):,} leave none to evaluate", "hold fewer out, or calibrate on other images"
         )
-    rows = ((np.arange(calibration) + 0.5) * len(labels) / max(calibration, 1)).astype(np.int64)
-    chosen = np.zeros(len(labels), dtype=np.bool_)
-    chosen[rows] = True
-    wanted = chosen if part == "calibration" else ~chosen
-    return pixels[wanted], labels[wanted]
+    every = np.arange(len(labels))
+    calibrating = every[_spread(calibration, len(every))]
+    others = np.setdiff1d(every, calibrating)
+    trained = others[_spread(training, len(others))]
+    parts = {"calibration": calibrating, "training": trained, "evaluation": np.setdiff1d(others, trained)}
+    return pixels[parts[part]], labels[parts[part]]
+
+
+def _spread(count: int, total: int) -> Labels:
+    """That many places among `total`, evenly spaced."""
+    places: Labels = ((np.arange(count) + 0.5) * total / max(count, 1)).astype(np.int64)
+    return places
 
 
 def one_class(labels: Labels) -> str:

@@ -15,7 +15,7 @@ from targets.base import Target
 NAMES = sorted(names())
 TOOLCHAINS = (
     *("torch", "transformers", "llama_cpp", "gguf", "onnx", "onnxruntime", "openvino", "nncf"),
-    "tensorrt_rtx_bindings",
+    *("tensorrt_rtx_bindings", "torch_pruning"),
 )
 ANSWERS = f"""
 import sys

@@ -281,6 +281,23 @@ def test_set_sorted_by_class_is_drawn_from_every_class_alike() -> None:
     assert np.bincount(shown).tolist() == [40] * 10
 
 
+def test_training_calibration_and_evaluation_images_share_none() -> None:
+    pixels, labels = np.zeros((100, 1, 1, 1)), np.arange(100)
+
+    parts = [split(pixels, labels, part, 10, 40)[1] for part in ("calibration", "training", "evaluation")]
+
+    assert [len(part) for part in parts] == [10, 40, 50]
+    assert sorted(np.concatenate(parts).tolist()) == labels.tolist()
+    assert split(pixels, labels, "calibration", 10)[1].tolist() == parts[0].tolist()
+
+
+def test_training_images_that_leave_none_to_evaluate_are_refused() -> None:
+    with pytest.raises(DataError) as caught:
+        split(np.zeros((5, 1, 1, 1)), np.arange(5), "training", 2, 3)
+
+    assert caught.value.message == "2 calibration images and 3 training images of 5 leave none to evaluate"
+
+
 @pytest.mark.parametrize("held_out", [5, 6])
 def test_holding_out_everything_is_refused(held_out: int) -> None:
     with pytest.raises(DataError) as caught:

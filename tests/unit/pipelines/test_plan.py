@@ -229,3 +229,38 @@ def test_kind_of_a_source_is_known_by_its_name(tmp_path: Path) -> None:
 )
 def test_quality_is_demanded_or_not(folder: Folder, budget: str, quality: bool) -> None:
     assert quality_budgets(folder.parse(changed(more=f"budgets: [{{metric: {budget}}}]\n")).config) == quality
+
+
+DIGITS = """\
+name: digits
+source: {python: model.py:build}
+steps: [train_classifier, export_onnx, onnxruntime]
+data:
+  evaluation: {digits: true}
+  calibration: {held_out: 20}
+  training: {held_out: 100}
+"""
+
+
+def test_what_comes_before_training_is_no_reference(folder: Folder) -> None:
+    (folder.path / "model.py").write_text("")
+
+    assert folder.plan(DIGITS).reference == 1
+    assert folder.plan(DIGITS.replace("train_classifier, ", "pytorch, ")).reference == 0
+
+
+def test_training_on_what_is_measured_is_a_mistake(folder: Folder) -> None:
+    (folder.path / "model.py").write_text("")
+
+    assert folder.mistakes(DIGITS.replace("training: {held_out: 100}", "training: {digits: true}")) == [
+        "a.yaml: `data`: training and evaluation are the same: the measurement would be worthless\n\n"
+        "hint: use `held_out`"
+    ]
+
+
+def test_training_data_is_of_images(folder: Folder) -> None:
+    text = changed(more="  training: {path: model.gguf, reader: text}\n")
+
+    assert folder.mistakes(text) == [
+        "a.yaml: `data` `training`: is for labelled images, and the evaluation is on text\n\nhint: leave it out"
+    ]
