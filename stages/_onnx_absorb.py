@@ -69,7 +69,7 @@ def _absorber(graph: Graph, shapes: Channels, tensor: str, user: Any, rest: Affi
     if user.op_type in _FLATTENING:
         return _through_flatten(graph, shapes, user, rest)
     if user.op_type == "Conv":
-        return _not_convolvable(graph, user) or [partial(_into_convolution, graph, user, rest)]
+        return _not_convolvable(graph, user, rest) or [partial(_into_convolution, graph, user, rest)]
     if user.op_type in ("Gemm", "MatMul"):
         return _not_multipliable(graph, user, rest) or [partial(_into_matrix, graph, user, rest)]
     return f"{user.name} ({user.op_type}) behind it takes no shift"
@@ -108,10 +108,10 @@ def _padded(given: Mapping[str, Any]) -> bool:
     return any(given.get("pads", ())) or automatic in (b"SAME_UPPER", b"SAME_LOWER")
 
 
-def _not_convolvable(graph: Graph, node: Any) -> str | None:
+def _not_convolvable(graph: Graph, node: Any, rest: Affine) -> str | None:
     if graph.weight(node, 1) is None or (len(node.input) > 2 and node.input[2] and graph.weight(node, 2) is None):
         return f"the weights of {node.name} are not constant"
-    if _padded(attributes(node)):
+    if rest.shift.any() and _padded(attributes(node)):
         return f"{node.name} pads with zeros, which the shift would have to reach"
     return None
 

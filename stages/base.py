@@ -99,6 +99,11 @@ class Stage(Frozen, ABC):
     device_bound: ClassVar[bool] = False
     trains: ClassVar[bool] = False  # what comes before it is no model yet, and no reference either
 
+    @property
+    def bound(self) -> bool:
+        """Whether the result is this device's alone: its identity joins the cache key."""
+        return type(self).device_bound
+
     @classmethod
     def unavailable(cls) -> str | None:
         """The reason why this machine cannot run the stage, or None. Imports no toolchain."""

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 
 from stages._calibration import INPUT, required
 from stages._onnx_batchnorm import Outcome, fold
+from stages._onnx_equalize import equalize
 from stages._onnx_file import graph_facts, operators, precision_of, read, refuse_too_large, write
 from stages._onnx_graph import Graph
 from stages._onnx_parity import compared, refuse_beyond, runtime
@@ -18,7 +19,7 @@ _INHERITED = ("licence",)
 
 
 class OptimizeOnnx(Stage):
-    """Fold constants, fuse, infer shapes, and fold BatchNorms that stand behind a ReLU."""
+    """Fold constants, fuse, infer shapes, fold BatchNorms that stand behind a ReLU, and even out weight ranges."""
 
     consumes: ClassVar[frozenset[str]] = frozenset({"onnx"})
     produces: ClassVar[str] = "onnx"
@@ -27,6 +28,9 @@ class OptimizeOnnx(Stage):
 
     slim: bool = Field(True, description="onnxslim: constant folding, shape inference, common subexpressions")
     fold_batchnorm: bool = Field(True, description="BatchNorm behind a ReLU into the layers around it, where exact")
+    equalize: bool = Field(
+        False, description="weight ranges of channels evened out across layers: for quantizers with one scale a tensor"
+    )
     fuse: Literal["none", "basic", "extended"] = Field(
         "basic",
         description="ONNX Runtime's own optimizer, kept in the file; `extended` writes operators only it knows, "
@@ -47,7 +51,7 @@ class OptimizeOnnx(Stage):
         (context.scratch / "original").mkdir()
         unoptimized = runtime(write(original, context.scratch / "original"), context.threads)
         context.progress(0, 2, "rewriting")
-        rewritten, outcome = self._rewritten(original, context)
+        rewritten, outcome, equalized = self._rewritten(original, context)
         file = write(rewritten, context.out)
         context.progress(1, 2, "comparing")
         parity = compared(unoptimized, runtime(file, context.threads), examples)
@@ -55,18 +59,19 @@ class OptimizeOnnx(Stage):
             parity, self.tolerance, "the optimized graph does not agree", "turn its options off one by one to see which"
         )
         inherited = {key: model.facts[key] for key in _INHERITED if key in model.facts}
-        facts = {**graph_facts(rewritten, precision), "operators_before": {**before}, **_told(outcome)}
+        evened: dict[str, JsonValue] = {"equalized": {**equalized}} if self.equalize else {}
+        facts = {**graph_facts(rewritten, precision), "operators_before": {**before}, **_told(outcome), **evened}
         return Produced(facts={**inherited, **facts, "parity": parity.facts()})
 
-    def _rewritten(self, model: Any, context: Context) -> tuple[Any, Outcome]:
+    def _rewritten(self, model: Any, context: Context) -> tuple[Any, Outcome, dict[str, float]]:
         graph = Graph(model)
         if self.slim:
             graph = Graph(_slimmed(graph.model))
         outcome = fold(graph) if self.fold_batchnorm else Outcome((), {}, {})
+        equalized = equalize(graph) if self.equalize else {}
         graph.prune()
-        if self.fuse == "none":
-            return graph.model, outcome
-        return _fused(graph.model, self.fuse, context), outcome
+        fused = graph.model if self.fuse == "none" else _fused(graph.model, self.fuse, context)
+        return fused, outcome, equalized
 
 
 def _slimmed(model: Any) -> Any:

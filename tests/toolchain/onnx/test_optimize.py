@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from running import ask, inputs, run
 from tiny_nets import examples, graph, module
@@ -8,6 +9,7 @@ from tiny_nets import examples, graph, module
 from stages.base import Artifact, Refused
 from stages.export_onnx import ExportOnnx
 from stages.optimize_onnx import OptimizeOnnx
+from stages.quantize_onnx import QuantizeOnnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -88,3 +90,35 @@ def test_optimizing_gives_the_same_bytes(tmp_path: Path, calibration: Artifact) 
 def test_a_graph_that_no_longer_agrees_is_refused(tmp_path: Path, calibration: Artifact) -> None:
     with pytest.raises(Refused, match="the optimized graph does not agree: outputs differ by up to"):
         run(OptimizeOnnx(tolerance=1e-12), graph(tmp_path / "source"), tmp_path / "out", calibration)
+
+
+def test_equalizing_keeps_the_function_and_brings_neighbours_to_the_same_range(
+    tmp_path: Path, calibration: Artifact
+) -> None:
+    source, _ = run(ExportOnnx(), module(tmp_path / "torch", "separable"), tmp_path / "source", calibration)
+    made, produced = run(OptimizeOnnx(equalize=True), source, tmp_path / "out", calibration)
+
+    before, after = ask(source, inputs(calibration)), ask(made, inputs(calibration))
+    assert np.abs(before - after).max() < 1e-5 * np.abs(before).max()
+    assert len(produced.facts["equalized"]) == 3
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx_model(made).graph.initializer}
+    first, depthwise, pointwise = [
+        weights[node.input[1]] for node in onnx_model(made).graph.node if node.op_type == "Conv"
+    ]
+    assert np.allclose(np.abs(first).max((1, 2, 3)), np.abs(depthwise).max((1, 2, 3)), rtol=0.02)
+    assert np.allclose(np.abs(depthwise).max((1, 2, 3)), np.abs(pointwise).max((0, 2, 3)), rtol=0.02)
+
+
+def test_equalizing_helps_where_a_few_channels_are_far_wider(tmp_path: Path, calibration: Artifact) -> None:
+    source, _ = run(ExportOnnx(), module(tmp_path / "torch", "separable"), tmp_path / "source", calibration)
+    expected, lost = ask(source, inputs(calibration)), {}
+    for equalize in (False, True):
+        made, _ = run(OptimizeOnnx(equalize=equalize), source, tmp_path / f"float{equalize}", calibration)
+        int8, _ = run(QuantizeOnnx(per_channel=False, examples=48), made, tmp_path / f"int8{equalize}", calibration)
+        lost[equalize] = float(np.abs(ask(int8, inputs(calibration)) - expected).mean() / np.abs(expected).mean())
+
+    assert lost[True] < 0.5 * lost[False], lost
+
+
+def onnx_model(artifact: Artifact) -> onnx.ModelProto:
+    return onnx.load(artifact.path / "model.onnx")

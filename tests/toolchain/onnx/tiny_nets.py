@@ -50,6 +50,17 @@ def with_mean():
     class Mean(nn.Module):
         def forward(self, x): return x.mean((2, 3))
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), norm(8), Mean(), nn.Linear(8, 5))
+def separable():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(),
+                        nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.ReLU(), nn.Conv2d(16, 32, 1), nn.ReLU(),
+                        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32 * 36, 5))
+    scales = torch.logspace(-1.5, 1.5, 16)
+    with torch.no_grad():
+        for layer, shape in ((net[0], (16, 1, 1, 1)), (net[2], (16, 1, 1, 1))):
+            layer.weight.mul_(scales.view(shape)), layer.bias.mul_(scales)
+        net[2].weight.div_(scales.view(16, 1, 1, 1)), net[4].weight.div_(scales.view(1, 16, 1, 1))
+    return net
 def not_a_module(): return 3
 def fixed():
     class Fixed(nn.Module):
