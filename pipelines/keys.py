@@ -39,7 +39,7 @@ def step_parts(
         "inputs": {name: artifact.digest for name, artifact in inputs.items()},
         "seed": seed,
     }
-    return {**parts, "device": device.identity} if type(stage).device_bound else parts
+    return {**parts, "device": device.identity} if stage.bound else parts
 
 
 @cache

@@ -35,6 +35,11 @@ class Openvino(Target):
         False, description="keep the compiled model too: it opens faster, on this kind of CPU and this version alone"
     )
 
+    @property
+    def bound(self) -> bool:
+        """What is compiled for one kind of CPU is in the artifact with `cache` alone."""
+        return self.cache
+
     def run(self, model: Artifact, context: Context) -> Produced:
         """Write openvino.xml and openvino.bin, and compile them where the device is here.
 

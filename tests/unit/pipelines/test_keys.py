@@ -8,6 +8,7 @@ from pipelines.measures import DeviceFacts
 from pipelines.store import key_of
 from stages.base import Artifact, Stage
 from targets.dummy import Dummy
+from targets.openvino import Openvino
 
 MODEL = Artifact(kind="dummy", path=Path("a"), digest="a" * 64)
 OTHER_DEVICE = DEVICE.model_copy(update={"identity": "0ther"})
@@ -72,3 +73,10 @@ def test_whatever_measures_or_judges_is_part_of_the_evaluations_key(
     (tmp_path / module).write_text("# edited\n")
 
     assert keys.evaluation_digest.__wrapped__() != before
+
+
+def test_openvino_is_bound_to_the_device_where_it_keeps_what_was_compiled() -> None:
+    cached = Openvino(cache=True)
+
+    assert key(cached, device=OTHER_DEVICE) != key(cached)
+    assert key(Openvino(), device=OTHER_DEVICE) == key(Openvino())
