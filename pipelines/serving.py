@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from pipelines import serving_onnx
+from pipelines import predicting, triton
 from pipelines.records import RunRecord
 from stages._examples import Preprocess
 from stages.base import Artifact
@@ -58,16 +58,17 @@ def serve_script(artifact: Artifact) -> str | None:
 
 def companions(artifact: Artifact, record: RunRecord) -> dict[str, str]:
     """Texts, by their path in the bundle, with which the artifact serves without Tapeout."""
-    if artifact.kind != "onnx":
+    if artifact.kind not in triton.BACKENDS:
         return {}
     data = yaml.safe_load(record.config_text).get("data", {})
     preprocess = Preprocess.model_validate(data.get("preprocess", {}))
-    return serving_onnx.companions(artifact, record.name, preprocess, record.stages[-1].tool_versions)
+    versions = record.stages[-1].tool_versions
+    return predicting.program(artifact, preprocess, versions) | triton.repository(artifact, record.name)
 
 
 def links_of(artifact: Artifact, record: RunRecord) -> dict[str, str]:
     """Symbolic links of the bundle: where a server looks for the model, and where it lies from there."""
-    return serving_onnx.links(artifact, record.name) if artifact.kind == "onnx" else {}
+    return triton.links(artifact, record.name) if artifact.kind in triton.BACKENDS else {}
 
 
 def _gguf(folder: Path) -> str:
