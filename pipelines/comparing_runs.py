@@ -9,10 +9,12 @@ from pathlib import Path
 from pipelines import mlflow_process, plan
 from pipelines.config import LoadedConfig, parse
 from pipelines.errors import ConfigErrors, Interrupted
+from pipelines.home import home
 from pipelines.launch import Choices, launch
 from pipelines.mistakes import mistake
 from pipelines.outcome import Outcome
 from pipelines.records import RunRecord, StageRecord
+from pipelines.tracking import track_comparison
 
 
 def checked(configs: Sequence[Path], overrides: Sequence[str]) -> list[LoadedConfig]:
@@ -55,6 +57,15 @@ def compare_runs(configs: Sequence[Path], overrides: Sequence[str], choices: Cho
         if isinstance(outcomes[-1].error, Interrupted):
             break
     return outcomes
+
+
+def track(outcomes: Sequence[Outcome]) -> str:
+    """Write the comparison to MLflow; a line that says where it is, or why it is not there."""
+    with mlflow_process.writer() as writer:
+        tracked = track_comparison([outcome.record for outcome in outcomes], home(), writer)
+    if tracked.problem:
+        return f"MLflow: {tracked.problem}; the runs themselves are not affected"
+    return f"comparison {tracked.mlflow_run} in the MLflow experiment {tracked.experiment}"
 
 
 def result_of(record: RunRecord) -> StageRecord | None:

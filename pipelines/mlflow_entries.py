@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import JsonValue
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 250
 DATASET_DIGEST = 36
 LOG_BYTES = 2_000_000
+
+COMPARISONS = "comparisons"
 
 RUN_STATUS = {"passed": "FINISHED", "halted": "FAILED", "failed": "FAILED", "interrupted": "KILLED"}
 STAGE_STATUS = {"completed": "FINISHED", "halted": "FAILED", "failed": "FAILED"}
@@ -135,6 +137,21 @@ def finish_tags(run: RunRecord) -> dict[str, str]:
     }
     versions = {f"tool.{name}": text for record in run.stages for name, text in record.tool_versions.items()}
     return versions | {name: text for name, text in named.items() if text}
+
+
+class ComparisonChild(NamedTuple):
+    """What of a run stands beside others."""
+
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+
+def comparison_child(run: RunRecord) -> ComparisonChild:
+    """The numbers of the run's last measured stage, and where the whole run is."""
+    named = {"run": run.mlflow_run, "config": run.config_path, "verdict": run.status, "message": run.message}
+    tags = {name: text for name, text in named.items() if text} | device_tags(run.device)
+    measured = [stage for stage in run.stages if stage.report and stage.role != "reference"]
+    return ComparisonChild(tags, stage_metrics(measured[-1]) if measured else {})
 
 
 def word(record: StageRecord) -> str:

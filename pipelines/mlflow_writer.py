@@ -22,7 +22,7 @@ from pipelines import mlflow_entries as entries
 from pipelines.mlflow_process import database
 from pipelines.records import DataRecord, RunRecord, StageRecord
 from pipelines.redaction import redact, secrets_of
-from pipelines.tracking import LINES, Closing, Line, Opening, Progressed, RunStart, Tracked
+from pipelines.tracking import LINES, Closing, Comparing, Line, Opening, Progressed, RunStart, Tracked
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -48,6 +48,8 @@ def main() -> int:
         opening = lines.get()
         if isinstance(opening, Opening):
             follow(opening, iter(lines.get, None), answers)
+        elif isinstance(opening, Comparing):
+            compare(opening, answers)
     except Exception:
         opening = opening or lines.get()
         if isinstance(opening, Opening):
@@ -70,6 +72,39 @@ def follow(opening: Opening, lines: Iterable[Line], answers: IO[str]) -> None:
                 writer.finish(line.run, folder, answers)
             return
     writer.abandon()
+
+
+def compare(comparing: Comparing, answers: IO[str]) -> None:
+    """Write a comparison: a parent run with the page, the chart and the records, and a child with each run's numbers.
+
+    The runs themselves lie in experiments of their own, where MLflow nests nothing of another; a child names its run.
+    """
+    from pipelines.reporting.comparison_page import chart, page
+
+    client, uri = connect(comparing.home)
+    records = list(comparing.records)
+    if found := client.get_experiment_by_name(entries.COMPARISONS):
+        experiment = str(found.experiment_id)
+    else:
+        place = (comparing.home / "mlflow" / "artifacts").as_uri() if uri == embedded(comparing.home) else None
+        experiment = str(client.create_experiment(entries.COMPARISONS, artifact_location=place))
+    parent = client.create_run(experiment, run_name=" / ".join(each.name for each in records)[:250]).info.run_id
+    for record in records:
+        child = entries.comparison_child(record)
+        tags = entries.clipped(entries.LONGEST_TAG, child.tags) | {"mlflow.parentRunId": parent}
+        run = client.create_run(experiment, run_name=record.name, tags=tags).info.run_id
+        for name, value in child.metrics.items():
+            client.log_metric(run, name, value)
+        client.set_terminated(run, entries.RUN_STATUS[record.status])
+    with TemporaryDirectory() as folder:
+        Path(folder, "comparison.html").write_text(page(records), encoding="utf-8")
+        if png := chart(records):
+            Path(folder, "comparison.png").write_bytes(png)
+        text = "[" + ",\n".join(record.model_dump_json() for record in records) + "]\n"
+        Path(folder, "comparison.json").write_text(text, encoding="utf-8")
+        client.log_artifacts(parent, folder)
+    client.set_terminated(parent, "FINISHED")
+    print(Tracked(mlflow_run=parent, experiment=entries.COMPARISONS).model_dump_json(), file=answers, flush=True)
 
 
 def _report_of_the_rest(home: Path, lines: Iterable[Line]) -> None:
@@ -249,7 +284,7 @@ def _read(lines: SimpleQueue[Line | None]) -> None:
     try:
         for text in sys.stdin.buffer:
             lines.put(line := LINES.validate_json(text))
-            if isinstance(line, Closing):
+            if isinstance(line, Closing | Comparing):
                 return
     finally:
         lines.put(None)

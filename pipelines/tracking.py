@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -79,7 +80,15 @@ class Closing(Frozen):
     attachments: Attachments
 
 
-Line = Opening | Progressed | Closing
+class Comparing(Frozen):
+    """The only line of a comparison: runs that are over, beside each other."""
+
+    event: Literal["compare"] = "compare"
+    records: tuple[RunRecord, ...]
+    home: Path
+
+
+Line = Opening | Progressed | Closing | Comparing
 LINES: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="event")])
 
 
@@ -155,6 +164,13 @@ class MlflowTracker:
 
     def _send(self, line: Line) -> None:
         self._writer.send(redacted(line, self._config_text).model_dump_json().encode())
+
+
+def track_comparison(records: Sequence[RunRecord], home: Path, writer: WriterProcess) -> Tracked:
+    """One parent run that holds the comparison's page and chart, with a child for each run; waits for it."""
+    tracker = MlflowTracker(home, writer)
+    writer.send(Comparing(records=tuple(records), home=home.absolute()).model_dump_json().encode())
+    return tracker.tracked()
 
 
 def _in_short(error: str) -> str:

@@ -32,7 +32,8 @@ def command(
     """
     from rich.console import Console
 
-    from pipelines.comparing_runs import compare_runs
+    from pipelines.comparing_runs import compare_runs, track
+    from pipelines.errors import Interrupted
     from pipelines.launch import Choices
     from pipelines.reporting.comparison_table import comparison_table
 
@@ -41,6 +42,8 @@ def command(
         click.echo("[" + ",\n".join(outcome.record.model_dump_json() for outcome in outcomes) + "]")
     else:
         Console().print(comparison_table([outcome.record for outcome in outcomes]))
+    if not (no_mlflow or isinstance(outcomes[-1].error, Interrupted)):
+        Console(stderr=True).print(track(outcomes), highlight=False, soft_wrap=True)
     for outcome in outcomes:
         if outcome.error is not None:
             outcome.error.in_record = as_json

@@ -16,7 +16,7 @@ from samples import DIGESTS, run_record
 from pipelines import mlflow_entries as entries
 from pipelines.mlflow_process import database, writer
 from pipelines.records import RunRecord
-from pipelines.tracking import Attachments, MlflowTracker, NullTracker, RunStart, Tracked
+from pipelines.tracking import Attachments, MlflowTracker, NullTracker, RunStart, Tracked, track_comparison
 
 pytestmark = pytest.mark.slow  # a real MLflow database, set up once
 
@@ -252,3 +252,29 @@ def test_tracking_imports_nothing_heavy() -> None:
     heavy = ("mlflow", "matplotlib", "prefect", "rich")
     script = f"import sys, pipelines.tracking; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", script], text=True) == "[]\n"
+
+
+def test_comparison_is_a_parent_with_a_page_and_a_child_for_each_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    runs = [
+        run_record().model_copy(update={"mlflow_run": store.passed.mlflow_run}),
+        run_record("halted", 0.071).model_copy(update={"name": "other"}),
+    ]
+    with writer() as process:
+        tracked = track_comparison(runs, store.home, process)
+
+    assert (tracked.problem, tracked.experiment) == ("", "comparisons")
+    assert sorted(path.name for path in store.artifacts(tracked).iterdir()) == [
+        *("comparison.html", "comparison.json", "comparison.png")
+    ]
+    children = store.rows(
+        "select name, status, run_uuid from runs join tags using (run_uuid) where key = 'mlflow.parentRunId' "
+        "and value = ? order by name",
+        tracked.mlflow_run or "",
+    )
+    assert [child[:2] for child in children] == [("other", "FAILED"), ("smol-q6k", "FINISHED")]
+    passed = Tracked(mlflow_run=children[1][2])
+    assert store.table("tags", passed)["run"] == store.passed.mlflow_run
+    assert store.table("metrics", passed)["perplexity"] == pytest.approx(30.45 * 1.0139)
