@@ -68,12 +68,15 @@ def chart(records: list[RunRecord]) -> bytes | None:
         group = "within budget" if record.status == "passed" else "over budget"
         for axes, across in ((fast, speed), (small, (size, size, size))):
             _place(axes, across, quality, record.name, group)
-    fast.set_xlabel("speed, times that of the float version")
+    fast.set_xlim(0, max(speed[2] for _, speed, _, _ in shown) * 1.35)
+    small.set_xlim(0, max(size for _, _, _, size in shown) * 1.35)
+    fast.set_xlabel(
+        "speed-up" + (", against the float version" if of_images(records[0]) else ", against the reference")
+    )
     small.set_xlabel("size on disk, MB")
     fast.set_ylabel("unchanged top-1 answers, %" if of_images(records[0]) else "change of perplexity, %")
     for axes in (fast, small):
-        axes.set_xlim(left=0)
-        axes.margins(0.25)
+        axes.margins(y=0.25)
         axes.grid(visible=True, color="#eaeef2", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
     png = BytesIO()
