@@ -82,3 +82,24 @@ def test_compare_puts_both_into_one_table(shared: Program, passed: Ended, prefec
 
     assert ended.code == 1
     assert [report["status"] for report in json.loads(ended.out)] == ["passed", "halted"]
+
+
+def test_openvino_bundle_holds_and_predicts_without_tapeout(shared: Program, prefect: str, tmp_path: Path) -> None:
+    config = CONFIGS / "openvino_int8.yaml"
+    ended = shared("run", config, *SHORT, "--dist", shared.dist, "--json", PREFECT_API_URL=prefect)
+    assert ended.code == 0, ended.err
+    int8 = metrics(ended, "openvino")
+    assert int8["accuracy_top1"]["change"]["low"] > -0.01
+    assert int8["top1_agreement"]["low"] > 0.97
+
+    python = Environments(users_home()).python("openvino", Silent())
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8))
+    said = subprocess.run(
+        [python, "-I", Path(ended.report["bundle"]) / "predict.py", "images.npy"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={},
+    )
+    assert [len(line.split()) for line in said.stdout.splitlines()] == [6, 6, 6]
