@@ -22,7 +22,7 @@ from pipelines.measuring import Bench, Measurer, Subject
 from pipelines.measuring_images import ImageMeasurer
 from pipelines.measuring_texts import TextMeasurer
 from pipelines.origin import source_fields, source_recipe
-from pipelines.plan import Plan, PlannedStep
+from pipelines.plan import CALIBRATION, Plan, PlannedStep
 from pipelines.progress import Progress
 from pipelines.records import DataRecord, StageRecord
 from pipelines.requests import RunRequest
@@ -87,10 +87,12 @@ class Pipeline:
         with self.workshop.store.in_use(), ExitStack() as stack:
             model = around("fetch", self.fetch, 2)
             data = around("read-data", self.read_data, 2)
+            beside = beside_at_first(data)
             measurer = None
             for planned in (None, *self.plan.steps):
                 if planned is not None:
-                    model = around(planned.step.name, partial(self.advance, planned, model, given_of(data)))
+                    made = around(planned.step.name, partial(self.advance, planned, model, beside))
+                    model, beside = (model, {**beside, made.kind: made}) if planned.beside else (made, beside)
                 if (planned.number if planned else 0) == self.plan.reference:
                     measurer = stack.enter_context(self.measurer(model, data))
                 if planned is not None and measurer is not None and self.plan.measured(planned):
@@ -116,14 +118,14 @@ class Pipeline:
         if self.loaded.config.data.of_images:
             found = read_examples(self.loaded, shop.store, cache, shop.progress)
         else:
-            found = read_texts(self.loaded, cache, shop.progress)
+            found = read_texts(self.loaded, shop.store, cache, shop.progress)
         self.data = found.record
         return found
 
-    def advance(self, planned: PlannedStep, model: Artifact, given: Mapping[str, Artifact] = NOTHING) -> Artifact:
-        """Run one step on the artifact of the step before."""
+    def advance(self, planned: PlannedStep, model: Artifact, beside: Mapping[str, Artifact] = NOTHING) -> Artifact:
+        """Run one step on the model as it is; `beside` is what else there is, by the names of `extra_inputs`."""
         stage, shop = planned.step.stage, self.workshop
-        inputs = {name: given[name] for name in sorted(type(stage).extra_inputs & given.keys())}
+        inputs = {name: beside[name] for name in sorted(type(stage).extra_inputs & beside.keys())}
         name, log = planned.step.name, shop.logs / f"{planned.number}-{planned.step.name}.log"
         seed = self.loaded.config.seed
 
@@ -265,6 +267,8 @@ class Pipeline:
                 self._track(record.index)
 
 
-def given_of(data: Texts | ExampleSets) -> Mapping[str, Artifact]:
-    """What the stages that calibrate and train are given, by input name."""
-    return data.given if isinstance(data, ExampleSets) else NOTHING
+def beside_at_first(data: Texts | ExampleSets) -> Mapping[str, Artifact]:
+    """What stages are given besides the model before any has run, by input name: to calibrate and to train with."""
+    if isinstance(data, ExampleSets):
+        return data.given
+    return {CALIBRATION: data.calibration} if data.calibration else {}

@@ -30,6 +30,8 @@ from targets.base import Target
 
 AT_EACH_BATCH = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "throughput_per_s", "speed_ratio")
 AT_EACH_LENGTH = ("ttft_p50_ms", "ttft_p95_ms", "prefill_tokens_per_s")
+CALIBRATION = "calibration"
+"""The one of a stage's `extra_inputs` that comes from the config's data."""
 KIND_OF_SUFFIX = {".gguf": "gguf", ".onnx": "onnx", ".dummy": "dummy"}
 
 
@@ -47,6 +49,11 @@ class PlannedStep:
     opener: Target | None
     unmeasured: str = ""
 
+    @property
+    def beside(self) -> bool:
+        """Whether the model goes past the step as it was."""
+        return type(self.step.stage).beside
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -63,7 +70,7 @@ class Plan:
     @property
     def gated(self) -> bool:
         """Whether the last artifact is judged, or, where only another machine could open it, the one before it."""
-        last = next((step for step in reversed(self.steps) if not step.unmeasured), None)
+        last = next((step for step in reversed(self.steps) if not (step.unmeasured or step.beside)), None)
         return last is not None and self.measured(last)
 
 
@@ -80,6 +87,7 @@ def check(loaded: LoadedConfig, environments: Path = ROOT / "envs") -> Plan:
         for checked in (
             _files(loaded),
             _chain(config, source_kind),
+            _inputs(config),
             _environments(config, environments),
             _budgets(config),
             _data(config),
@@ -173,7 +181,27 @@ def _chain(config: PipelineConfig, kind: str) -> Found:
                 f"takes {takes}, but {before} gives {kind}",
                 _bridge(kind, stage.consumes),
             )
-        kind, before = stage.produces, f"step {number} `{step.name}`"
+        if not stage.beside:
+            kind, before = stage.produces, f"step {number} `{step.name}`"
+    if type(config.steps[-1].stage).beside:
+        yield f"step {len(config.steps)} `{config.steps[-1].name}`", "is the last step: nothing would use it", ""
+
+
+def _inputs(config: PipelineConfig) -> Found:
+    """What steps need besides the model."""
+    given = {CALIBRATION} if config.data.calibration else set()
+    for number, step in enumerate(config.steps, 1):
+        stage = type(step.stage)
+        for name in sorted(step.stage.needs() - given):
+            yield f"step {number} `{step.name}`", *_missing(name)
+        given |= {stage.produces} if stage.beside else set()
+
+
+def _missing(name: str) -> tuple[str, str]:
+    if name == CALIBRATION:
+        return "looks at real inputs, and there are none", "name `data: calibration:`"
+    makers = [other for other in sorted(names()) if load(other).beside and load(other).produces == name]
+    return f"needs {name}, which no step before it makes", f"put `{makers[0]}` before it" if makers else ""
 
 
 def _bridge(kind: str, wanted: frozenset[str]) -> str:
@@ -264,7 +292,7 @@ def _planned(config: PipelineConfig, kind: str) -> Iterator[PlannedStep]:
         opens = opener(config, number, gives)
         reason = (opens and type(opens).cannot_measure()) or ""
         yield PlannedStep(number, step, kind, gives, None if reason else opens, reason)
-        kind = gives
+        kind = kind if type(step.stage).beside else gives
 
 
 def opener(config: PipelineConfig, number: int, kind: str) -> Target | None:

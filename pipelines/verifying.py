@@ -13,7 +13,7 @@ from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.launch import run_folder, workshop
 from pipelines.measuring import Subject
-from pipelines.pipeline import Pipeline, given_of
+from pipelines.pipeline import Pipeline, beside_at_first
 from pipelines.progress import Progress
 from pipelines.store import Store
 from stages.base import Artifact
@@ -41,7 +41,8 @@ def replay(bundle: Path, progress: Progress) -> Comparison:
         model = pipeline.fetch()
         data = pipeline.read_data()
         for step in planned.steps[: planned.reference]:
-            model = pipeline.advance(step, model, given_of(data))
+            if not step.beside:
+                model = pipeline.advance(step, model, beside_at_first(data))
         fresh = Pipeline(loaded, planned, replace(shop, store=Store(Path(scratch) / "store")))
         with fresh.measurer(model, data) as measurer:
             return compare(measurer, _candidate(bundle, pipeline, planned))[0]
@@ -56,6 +57,6 @@ def _candidate(bundle: Path, pipeline: Pipeline, planned: plan.Plan) -> Candidat
         subject=Subject(artifact, last.opener),
         stage=last.step.name,
         size_bytes=round(manifest.metrics["size_bytes"].value),
-        reference_bytes=pipeline.records[planned.reference].size_bytes,
+        reference_bytes=pipeline.records[-1].size_bytes,
         deployable=True,
     )

@@ -89,13 +89,19 @@ class Context:
 
 
 class Stage(Frozen, ABC):
-    """One transformation. Its fields are its config, under the same names in Python and in YAML."""
+    """One transformation. Its fields are its config, under the same names in Python and in YAML.
+
+    `extra_inputs` names what `Context.inputs` may hold: `calibration`, and the kinds that stages beside the chain make.
+    The artifact of a stage that is `beside` is no model: the next step takes the model as it was, and every later step
+    that names the kind among its `extra_inputs` is given it.
+    """
 
     consumes: ClassVar[frozenset[str]]
     produces: ClassVar[str]
     env: ClassVar[str]
     version: ClassVar[int] = 1
     extra_inputs: ClassVar[frozenset[str]] = frozenset()
+    beside: ClassVar[bool] = False
     device_bound: ClassVar[bool] = False
     trains: ClassVar[bool] = False  # what comes before it is no model yet, and no reference either
 
@@ -112,6 +118,10 @@ class Stage(Frozen, ABC):
     def under(self, least: Mapping[str, float]) -> Stage:
         """The stage as it is run under the config's budgets: the least value of each metric that has one."""
         return self
+
+    def needs(self) -> frozenset[str]:
+        """Those of `extra_inputs` that cannot be done without, these fields being what they are."""
+        return frozenset()
 
     @abstractmethod
     def run(self, model: Artifact, context: Context) -> Produced:

@@ -8,38 +8,65 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.config import LoadedConfig
-from pipelines.data.datasets import check_disjoint, documents, questions
+from pipelines.data.datasets import Documents, check_disjoint, documents, questions
 from pipelines.evaluation.encoding import EncodingRequest
 from pipelines.evaluation.questions import Question
 from pipelines.fields import Task
+from pipelines.making import Recipe, obtain
 from pipelines.progress import Progress
 from pipelines.records import DataRecord
-from pipelines.store import key_of
+from pipelines.store import Store, WorkFolder, key_of
+from stages._calibration_text import KIND, CalibrationText
+from stages.base import Artifact, Produced
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What a session is asked to tokenize, and how the data is called in reports."""
+    """What a session is asked to tokenize, how the data is called in reports, and what stages may calibrate on."""
 
     request: EncodingRequest
     record: DataRecord
+    calibration: Artifact | None = None
 
 
-def read_texts(loaded: LoadedConfig, cache: Path, progress: Progress) -> Texts:
-    """Read the evaluation text and the tasks' questions; `cache` keeps what is fetched.
+def read_texts(loaded: LoadedConfig, store: Store, cache: Path, progress: Progress) -> Texts:
+    """Read the evaluation text, the tasks' questions and the calibration text; `cache` keeps what is fetched.
+
+    The calibration text goes into the store as an artifact.
 
     Raises:
         DataError: unreadable, empty, or sharing text with the calibration data.
     """
     data, base = loaded.config.data, loaded.folder
     evaluation = documents(data.evaluation, base, cache, progress)
-    if data.calibration is not None:
-        check_disjoint(evaluation, documents(data.calibration, base, cache, progress))
     tasks = {name: _drawn(task, loaded, cache, progress) for name, task in loaded.config.evaluation.tasks.items()}
+    calibration = None
+    if data.calibration is not None:
+        text = documents(data.calibration, base, cache, progress)
+        for shown in (evaluation, *(_as_documents(name, asked) for name, asked in tasks.items())):
+            check_disjoint(shown, text)
+        calibration = _published(text, store, progress)
     request = EncodingRequest(text=evaluation.text, tasks=tasks)
     digest = key_of(request.model_dump(mode="json"))
     record = DataRecord(name=evaluation.name, digest=digest, documents=len(evaluation.texts), tokens=0)
-    return Texts(request, record)
+    return Texts(request, record, calibration)
+
+
+def _published(text: Documents, store: Store, progress: Progress) -> Artifact:
+    """The calibration text as an artifact: its key is its contents, so is what is made from it."""
+
+    def make(work: WorkFolder) -> Produced:
+        CalibrationText(name=text.name, documents=text.texts).save(work.out)
+        return Produced(facts={"documents": len(text.texts), "characters": sum(map(len, text.texts))})
+
+    recipe = Recipe("data:calibration", KIND, {"name": text.name, "texts": text.digest}, (), make)
+    return obtain(store, recipe, progress).artifact
+
+
+def _as_documents(task: str, asked: tuple[Question, ...]) -> Documents:
+    """A task's questions as texts, each with every choice, as a model is shown them."""
+    texts = tuple(question.prompt + choice for question in asked for choice in question.choices)
+    return Documents(name=f"task {task}", digest=key_of({"texts": list(texts)}), texts=texts)
 
 
 def _drawn(task: Task, loaded: LoadedConfig, cache: Path, progress: Progress) -> tuple[Question, ...]:
