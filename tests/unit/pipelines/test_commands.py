@@ -95,7 +95,11 @@ def test_show_tells_a_stages_fields(tapeout: Command) -> None:
     assert tapeout("show", "quantize_gguf").out == (
         "quantize_gguf: gguf -> gguf   (environment gguf)\n\n"
         f"{load('quantize_gguf').__doc__}\n\n"
-        "  type: llama.cpp's mixture of types, from 8 bits a weight down to 2 (required)\n"
+        "  type: llama.cpp's mixture of types, from 8 bits a weight down to 1.6; `mixed`: what `budget` buys "
+        "(required)\n"
+        "  budget: in place of `type`: each tensor's own type, by what `measure_sensitivity` found (default None)\n"
+        "  tensor_types: a type for every tensor whose name a regular expression is found in, the first that is "
+        "counts: `{ffn_down: q6_k}` (default {})\n"
         "  output_type: type of the output head, where it is a tensor of its own (default None)\n"
         "  token_embedding_type: type of the token embedding (default None)\n"
         "  pure: one type for every matrix, in place of the mixture (default False)\n"

@@ -86,7 +86,7 @@ def parse_again(folder: Folder, text: str) -> object:
         (
             changed(("{type: q4_k_m}", "")),
             "step 3 `quantize_gguf`: `type` is missing\n\n"
-            "hint: llama.cpp's mixture of types, from 8 bits a weight down to 2",
+            "hint: llama.cpp's mixture of types, from 8 bits a weight down to 1.6; `mixed`: what `budget` buys",
         ),
         (
             changed(("gguf, {", "{gguf: {outtype: f8}}, {")),
@@ -96,7 +96,7 @@ def parse_again(folder: Folder, text: str) -> object:
         (
             changed(("{type: q4_k_m}", "q4_k_m")),
             "step 3 `quantize_gguf`: needs a mapping (got 'q4_k_m')\n\n"
-            "hint: its fields: type, output_type, token_embedding_type, pure",
+            "hint: its fields: type, budget, tensor_types, output_type, token_embedding_type, pure",
         ),
         (steps("import_gguf"), "`steps`: needs a list of stages\n\nhint: tapeout ls stages"),
         (steps("{import_gguf: {}}"), "`steps`: needs a list of stages\n\nhint: tapeout ls stages"),

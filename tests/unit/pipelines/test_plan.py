@@ -264,3 +264,54 @@ def test_training_data_is_of_images(folder: Folder) -> None:
     assert folder.mistakes(text) == [
         "a.yaml: `data` `training`: is for labelled images, and the evaluation is on text\n\nhint: leave it out"
     ]
+
+
+CALIBRATED = "  calibration: {builtin: python-docs, split: calibration}\n"
+
+
+def steps(text: str) -> str:
+    return changed((STEPS, text))
+
+
+def test_the_model_goes_past_a_step_that_stands_beside_it(folder: Folder) -> None:
+    plan = folder.plan(steps("[import_gguf, collect_imatrix, gguf, {quantize_gguf: {type: iq2_xs}}]") + CALIBRATED)
+
+    assert [step.gives for step in plan.steps] == ["hf", "imatrix", "gguf", "gguf"]
+    assert [step.takes for step in plan.steps] == ["gguf", "hf", "hf", "gguf"]
+    assert [plan.measured(step) for step in plan.steps] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            steps("[import_gguf, gguf, {quantize_gguf: {type: iq2_xs}}]"),
+            "step 3 `quantize_gguf`: needs imatrix, which no step before it makes\n\n"
+            "hint: put `collect_imatrix` before it",
+        ),
+        (
+            steps("[import_gguf, gguf, {quantize_gguf: {type: q4_k_m, tensor_types: {ffn: iq1_s}}}]"),
+            "step 3 `quantize_gguf`: needs imatrix, which no step before it makes\n\n"
+            "hint: put `collect_imatrix` before it",
+        ),
+        (
+            steps("[import_gguf, gguf, {quantize_gguf: {budget: {size_mb: 100}}}]"),
+            "step 3 `quantize_gguf`: needs sensitivity, which no step before it makes\n\n"
+            "hint: put `measure_sensitivity` before it",
+        ),
+        (
+            steps("[import_gguf, collect_imatrix, gguf]"),
+            "step 2 `collect_imatrix`: looks at real inputs, and there are none\n\nhint: name `data: calibration:`",
+        ),
+        (
+            steps("[import_gguf, gguf, collect_imatrix, gguf]") + CALIBRATED,
+            "step 3 `collect_imatrix`: takes hf, but step 2 `gguf` gives gguf\n\nhint: put `import_gguf` before it",
+        ),
+        (
+            steps("[import_gguf, collect_imatrix]") + CALIBRATED,
+            "step 2 `collect_imatrix`: is the last step: nothing would use it",
+        ),
+    ],
+)
+def test_what_a_step_needs_besides_the_model_is_looked_for(folder: Folder, text: str, message: str) -> None:
+    assert folder.mistakes(text)[0] == f"a.yaml: {message}"
