@@ -16,6 +16,8 @@ from pipelines.records import RunRecord, Status
 from pipelines.redaction import redacted
 from pipelines.reporting import report
 from pipelines.tracking import Attachments, NullTracker, RunStart
+from stages._mixture import KIND as SENSITIVITY
+from stages._mixture import Sensitivity
 from stages.base import ROOT
 
 
@@ -51,6 +53,7 @@ def execute(pipeline: Pipeline, ending: Ending, around: Around = plainly, prefec
         record, error = _packaged(pipeline, record, ending, around)
     record = record.model_copy(update={"seconds": time.monotonic() - begin})
     pipeline.track_rest()
+    _leave_sensitivities(pipeline, ending.folder)
     pipeline.workshop.tracker.finish(record, Attachments(folder=ending.folder))
     return Outcome(record, error)
 
@@ -66,6 +69,16 @@ def conclude(outcome: Outcome, pipeline: Pipeline, ending: Ending) -> Outcome:
         pipeline.workshop.progress.say(f"MLflow: {tracked.problem}; the run itself is not affected")
     (ending.folder / "run.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
     return Outcome(record, outcome.error)
+
+
+def _leave_sensitivities(pipeline: Pipeline, folder: Path) -> None:
+    """The table and the plot of what each tensor loses, where a stage measured it."""
+    store = pipeline.workshop.store
+    for record in pipeline.records:
+        if record.kind == SENSITIVITY and record.artifact:
+            from pipelines.reporting import sensitivity
+
+            sensitivity.leave(Sensitivity.load(store.artifact(store.find(record.artifact)).path), folder)
 
 
 def start_of(pipeline: Pipeline, started: str) -> RunStart:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from stages._gguf_checks import checked
 from stages._gguf_header import Header, find
@@ -24,9 +24,16 @@ _FULL_PRECISION = frozenset({"F32", "F16", "BF16"})
 _INHERITED = ("tokenizer_sha256", "licence")
 
 
+def _type_or_budget(schema: dict[str, Any]) -> None:
+    """In the schema that editors use, too, a budget stands in for the type."""
+    del schema["required"]
+    schema["anyOf"] = [{"required": ["type"]}, {"required": ["budget"]}]
+
+
 class QuantizeGguf(Stage):
     """Quantize a full-precision GGUF with llama.cpp's own quantizer, and with an importance matrix if one was made."""
 
+    model_config = ConfigDict(json_schema_extra=_type_or_budget)
     consumes: ClassVar[frozenset[str]] = frozenset({"gguf"})
     produces: ClassVar[str] = "gguf"
     env: ClassVar[str] = "gguf"
