@@ -15,17 +15,16 @@ VOCABULARY, WIDTH, CONTEXT = 288, 64, 128
 def make(folder: Path, **changed: int) -> Path:
     """Save the model with seeded random weights."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.2,
-        **changed,
-    )
+    shape = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": WIDTH,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": CONTEXT,
+    }
+    config = LlamaConfig(**{**shape, **changed}, initializer_range=0.2)
     LlamaForCausalLM(config).save_pretrained(folder)
     (folder / "tokenizer.model").write_bytes(_vocabulary())
     config = {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False}
