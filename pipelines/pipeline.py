@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
+from pipelines.beside import CALIBRATION
 from pipelines.comparing import Candidate, compare
 from pipelines.config import LoadedConfig
 from pipelines.data.example_sets import ExampleSets, read_examples
@@ -22,7 +23,7 @@ from pipelines.measuring import Bench, Measurer, Subject
 from pipelines.measuring_images import ImageMeasurer
 from pipelines.measuring_texts import TextMeasurer
 from pipelines.origin import source_fields, source_recipe
-from pipelines.plan import CALIBRATION, Plan, PlannedStep
+from pipelines.plan import Plan, PlannedStep
 from pipelines.progress import Progress
 from pipelines.records import DataRecord, StageRecord
 from pipelines.requests import RunRequest

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipelines.beside import missing_inputs
 from pipelines.config import IMAGE_PARTS, TEXT_PARTS, LoadedConfig, PipelineConfig, Step
 from pipelines.errors import ConfigErrors, SourceError
 from pipelines.fetching.weights import locate
@@ -30,8 +31,6 @@ from targets.base import Target
 
 AT_EACH_BATCH = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "throughput_per_s", "speed_ratio")
 AT_EACH_LENGTH = ("ttft_p50_ms", "ttft_p95_ms", "prefill_tokens_per_s")
-CALIBRATION = "calibration"
-"""The one of a stage's `extra_inputs` that comes from the config's data."""
 KIND_OF_SUFFIX = {".gguf": "gguf", ".onnx": "onnx", ".dummy": "dummy"}
 
 
@@ -87,7 +86,7 @@ def check(loaded: LoadedConfig, environments: Path = ROOT / "envs") -> Plan:
         for checked in (
             _files(loaded),
             _chain(config, source_kind),
-            _inputs(config),
+            missing_inputs(config),
             _environments(config, environments),
             _budgets(config),
             _data(config),
@@ -185,23 +184,6 @@ def _chain(config: PipelineConfig, kind: str) -> Found:
             kind, before = stage.produces, f"step {number} `{step.name}`"
     if type(config.steps[-1].stage).beside:
         yield f"step {len(config.steps)} `{config.steps[-1].name}`", "is the last step: nothing would use it", ""
-
-
-def _inputs(config: PipelineConfig) -> Found:
-    """What steps need besides the model."""
-    given = {CALIBRATION} if config.data.calibration else set()
-    for number, step in enumerate(config.steps, 1):
-        stage = type(step.stage)
-        for name in sorted(step.stage.needs() - given):
-            yield f"step {number} `{step.name}`", *_missing(name)
-        given |= {stage.produces} if stage.beside else set()
-
-
-def _missing(name: str) -> tuple[str, str]:
-    if name == CALIBRATION:
-        return "looks at real inputs, and there are none", "name `data: calibration:`"
-    makers = [other for other in sorted(names()) if load(other).beside and load(other).produces == name]
-    return f"needs {name}, which no step before it makes", f"put `{makers[0]}` before it" if makers else ""
 
 
 def _bridge(kind: str, wanted: frozenset[str]) -> str:

@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stages._calibration import INPUT
-from stages._calibration_text import required_text, windows
+from stages._calibration_text import CalibrationText, required_text, windows
 from stages._divergence import Probe, layer_of, replaced
-from stages._ggml import fits, rounded, size_of
+from stages._ggml import fits, size_of
 from stages._gguf_types import TensorType
 from stages._imatrix import FILE as IMATRIX_FILE
 from stages._imatrix import KIND as IMATRIX
 from stages._imatrix import Imatrix
-from stages._language_model import EMBEDDING, LanguageModel
+from stages._language_model import LanguageModel
+from stages._matrices import Matrices
 from stages._mixture import KIND, Choice, PathPoint, Sensitivity, TensorSensitivity, path
 from stages.base import Artifact, Context, Produced, Refused, Stage, name_of
-
-_SAMPLED_ROWS = 256  # of a matrix, for the ratio of two types' errors: 2% off for 576 columns
 
 
 class MeasureSensitivity(Stage):
@@ -55,25 +54,33 @@ class MeasureSensitivity(Stage):
         """
         text = required_text(context, name_of(self))
         subject = LanguageModel.load(model.path, context.threads)
-        rows = windows(text, subject.tokenizer, self.windows + self.held_out, self.window, name_of(self))
-        if len(rows) < self.windows + self.held_out:
-            raise Refused(f"{text.name} fills {len(rows)} windows of {self.window}", "give a longer text")
+        probed_on, held_out = self._windows(text, subject)
         given = context.inputs.get(IMATRIX)
         imatrix = Imatrix.load(given.path / IMATRIX_FILE) if given else None
-        held_out = np.zeros(len(rows), dtype=bool)
-        held_out[np.linspace(0, len(rows) - 1, self.held_out).round().astype(int)] = True
         matrices = Matrices(subject, imatrix, context.threads)
-        probed = self._probed(Probe(subject.model, rows[~held_out]), matrices, context)
-        points = self._points(Probe(subject.model, rows[held_out]), matrices, probed, context)
+        tensors = self._probed(Probe(subject.model, probed_on), matrices, context)
         made = Sensitivity(
-            tokens=int(rows[~held_out].size),
-            held_out_tokens=int(rows[held_out].size),
+            tokens=probed_on.size,
+            held_out_tokens=held_out.size,
             imatrix_tokens=imatrix.tokens if imatrix else 0,
-            tensors=probed,
-            points=points,
+            tensors=tensors,
+            points=self._points(Probe(subject.model, held_out), matrices, tensors, context),
         )
         made.save(context.out)
-        return Produced(facts={"tensors": len(probed), "tokens": made.tokens, "text": text.name})
+        return Produced(facts={"tensors": len(tensors), "tokens": made.tokens, "text": text.name})
+
+    def _windows(self, text: CalibrationText, subject: LanguageModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Windows for each tensor alone, and others, evenly spaced among them, for whole mixtures."""
+        wanted = self.windows + self.held_out
+        rows = windows(text, subject.tokenizer, wanted, self.window, name_of(self))
+        if len(rows) < wanted:
+            raise Refused(
+                f"{text.name} fills {len(rows)} windows of {self.window} tokens, {wanted} are asked for",
+                "give a longer text, or lower `windows`, `held_out` or `window`",
+            )
+        held_out = np.zeros(wanted, dtype=bool)
+        held_out[np.linspace(0, wanted - 1, self.held_out).round().astype(int)] = True
+        return rows[~held_out], rows[held_out]
 
     def _probed(self, probe: Probe, matrices: Matrices, context: Context) -> tuple[TensorSensitivity, ...]:
         found = []
@@ -112,44 +119,6 @@ class MeasureSensitivity(Stage):
             )
             context.progress(number, len(places), "whole mixtures")
         return tuple(found)
-
-
-class Matrices:
-    """The model's matrices by llama.cpp's names, the embedding among them."""
-
-    def __init__(self, subject: LanguageModel, imatrix: Imatrix | None, threads: int) -> None:
-        self._parameters = {name: linear.weight for name, linear in subject.linears.items()}
-        self._parameters.setdefault(EMBEDDING, subject.model.get_input_embeddings().weight)
-        self._imatrix, self._threads = imatrix, threads
-        self.names = sorted(self._parameters, key=lambda name: (layer_of(name), name))
-
-    def parameter(self, name: str) -> Any:
-        """The torch parameter."""
-        return self._parameters[name]
-
-    def columns(self, name: str) -> int:
-        """Weights a row."""
-        return int(self._parameters[name].shape[1])
-
-    def rounded(self, name: str, kind: str) -> Any:
-        """The whole matrix after quantizing to the type and back, as a torch tensor."""
-        import torch
-
-        return torch.from_numpy(rounded(self._array(name), kind, self._importance(name), self._threads))
-
-    def error(self, name: str, kind: str) -> float:
-        """Mean squared error of a weight in the type, columns weighted by their importance, on evenly spaced rows."""
-        matrix, importance = self._array(name), self._importance(name)
-        rows = matrix[np.linspace(0, len(matrix) - 1, min(_SAMPLED_ROWS, len(matrix))).astype(int)]
-        squared = (rounded(rows, kind, importance, self._threads) - rows) ** 2
-        return float((squared if importance is None else squared * importance).mean())
-
-    def _array(self, name: str) -> NDArray[np.float32]:
-        array: NDArray[np.float32] = self._parameters[name].detach().numpy()
-        return array
-
-    def _importance(self, name: str) -> NDArray[np.float32] | None:
-        return self._imatrix.importance(name) if self._imatrix else None
 
 
 def _sensitivity(name: str, kinds: list[TensorType], probe: Probe, matrices: Matrices) -> TensorSensitivity:
