@@ -21,44 +21,35 @@ class Loss:
 
 
 class Probe:
-    """Windows of tokens, shape (n, length), what the untouched model says of them, and what each layer puts out.
+    """Windows of tokens, shape (n, length), and what the untouched model says at every `stride`-th token of them.
 
     Layers in front of a changed one say again what they said: on average that saves half of the layers' work.
     """
 
-    def __init__(self, model: Any, windows: NDArray[np.int64]) -> None:
+    def __init__(self, model: Any, windows: NDArray[np.int64], stride: int = 1) -> None:
         import torch
 
         self._model, self._windows = model, torch.from_numpy(windows)
+        self._places = torch.arange(stride - 1, windows.shape[1] - 1, stride)
+        self._said = self._windows[:, self._places + 1, None]
         self._layers = _layers(model)
-        self._outputs: list[list[Any]] = []
-        self._reference = [self._log_probabilities(number, remember=True) for number in range(len(windows))]
+        with _remembered(self._layers) as self._outputs:
+            self._reference = self._log_probabilities()
 
     def loss(self, first_layer: int = 0) -> Loss:
         """What the model as it now is loses; only layers from `first_layer` on were changed."""
-        import torch
+        with _repeated(self._layers, self._outputs, first_layer):
+            now = self._log_probabilities()
+        change = (self._reference.gather(-1, self._said) - now.gather(-1, self._said)).mean()
+        kl = (self._reference.exp() * (self._reference - now)).sum(-1).mean()
+        return Loss(float(kl), float(change))
 
-        kl = change = 0.0
-        for number, reference in enumerate(self._reference):
-            now = self._log_probabilities(number, first_layer)
-            kl += float(torch.nn.functional.kl_div(now, reference, reduction="sum", log_target=True))
-            said = self._windows[number][1:, None]
-            change += float((reference[:-1].gather(1, said) - now[:-1].gather(1, said)).sum())
-        rows, columns = self._windows.shape
-        return Loss(kl / (rows * columns), change / (rows * (columns - 1)))
-
-    def _log_probabilities(self, number: int, first_layer: int = 0, *, remember: bool = False) -> Any:
+    def _log_probabilities(self) -> Any:
         import torch
 
         with torch.inference_mode():
-            if remember:
-                with _remembered(self._layers) as outputs:
-                    logits = self._model(self._windows[number][None], use_cache=False).logits
-                self._outputs.append(outputs)
-            else:
-                with _repeated(self._layers, self._outputs[number], first_layer):
-                    logits = self._model(self._windows[number][None], use_cache=False).logits
-            return torch.log_softmax(logits[0].float(), -1)
+            logits = self._model(self._windows, use_cache=False, logits_to_keep=self._places).logits
+            return torch.log_softmax(logits.float(), -1)
 
 
 def layer_of(name: str) -> int:

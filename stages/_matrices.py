@@ -39,11 +39,12 @@ class Matrices:
         return torch.from_numpy(rounded(self._array(name), kind, self._importance(name), self._threads))
 
     def error(self, name: str, kind: str) -> float:
-        """Mean squared error of a weight in the type, columns weighted by their importance, on evenly spaced rows."""
+        """Squared error of the matrix in the type, columns weighted by their importance, from evenly spaced rows."""
         matrix, importance = self._array(name), self._importance(name)
         rows = matrix[np.linspace(0, len(matrix) - 1, min(_SAMPLED_ROWS, len(matrix))).astype(int)]
         squared = (rounded(rows, kind, importance, self._threads) - rows) ** 2
-        return float((squared if importance is None else squared * importance).mean())
+        weighted = squared if importance is None else squared * importance
+        return float(weighted.mean(dtype=np.float64)) * matrix.size
 
     def _array(self, name: str) -> NDArray[np.float32]:
         array: NDArray[np.float32] = self._parameters[name].detach().numpy()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +26,7 @@ from stages.base import Artifact, Context, Produced, Refused, Stage, name_of
 
 
 class MeasureSensitivity(Stage):
-    """Round each tensor alone and take the KL divergence on calibration text, for `quantize_gguf: {budget: ...}`."""
+    """Round each group of tensors alone and take the KL divergence, for `quantize_gguf: {budget: ...}`."""
 
     consumes: ClassVar[frozenset[str]] = frozenset({"hf"})
     produces: ClassVar[str] = KIND
@@ -37,7 +39,9 @@ class MeasureSensitivity(Stage):
         min_length=1,
         description="what tensors may become; those whose blocks divide the tensor's rows are considered",
     )
-    windows: int = Field(4, ge=1, description="windows of calibration text that each tensor is measured on")
+    layers: int = Field(3, ge=1, description="neighbouring layers whose tensors of one part are measured together")
+    windows: int = Field(4, ge=1, description="windows of calibration text that each group is measured on")
+    stride: int = Field(4, ge=1, description="the KL divergence of a group is taken at every so many tokens")
     held_out: int = Field(4, ge=1, description="further windows that whole mixtures are measured on")
     window: int = Field(256, ge=16, description="tokens a window")
     points: int = Field(5, ge=2, description="mixtures between the smallest and the largest that are measured whole")
@@ -58,7 +62,7 @@ class MeasureSensitivity(Stage):
         given = context.inputs.get(IMATRIX)
         imatrix = Imatrix.load(given.path / IMATRIX_FILE) if given else None
         matrices = Matrices(subject, imatrix, context.threads)
-        tensors = self._probed(Probe(subject.model, probed_on), matrices, context)
+        tensors = self._probed(Probe(subject.model, probed_on, self.stride), matrices, context)
         made = Sensitivity(
             tokens=probed_on.size,
             held_out_tokens=held_out.size,
@@ -83,14 +87,22 @@ class MeasureSensitivity(Stage):
         return rows[~held_out], rows[held_out]
 
     def _probed(self, probe: Probe, matrices: Matrices, context: Context) -> tuple[TensorSensitivity, ...]:
-        found = []
-        for number, name in enumerate(matrices.names, 1):
-            if choices := [kind for kind in self.types if fits(kind, matrices.columns(name))]:
-                found.append(_sensitivity(name, choices, probe, matrices))
-            context.progress(number, len(matrices.names), name)
-        if not found:
-            raise Refused("no tensor's rows can have one of the `types`", "allow types with blocks of 32: q4_0, q8_0")
+        found: list[TensorSensitivity] = []
+        groups = self._groups(matrices)
+        for number, names in enumerate(groups, 1):
+            found += _sensitivities(names, self.types, probe, matrices)
+            context.progress(number, len(groups), names[0])
         return tuple(found)
+
+    def _groups(self, matrices: Matrices) -> list[list[str]]:
+        """Tensors of one part in neighbouring layers, without those whose rows no type's blocks divide."""
+        groups: dict[tuple[str, int], list[str]] = defaultdict(list)
+        for name in matrices.names:
+            if any(fits(kind, matrices.columns(name)) for kind in self.types):
+                groups[name.rpartition(f"blk.{layer_of(name)}.")[2], layer_of(name) // self.layers].append(name)
+        if not groups:
+            raise Refused("no tensor's rows can have one of the `types`", "allow types with blocks of 32: q4_0, q8_0")
+        return list(groups.values())
 
     def _points(
         self, probe: Probe, matrices: Matrices, tensors: tuple[TensorSensitivity, ...], context: Context
@@ -121,16 +133,21 @@ class MeasureSensitivity(Stage):
         return tuple(found)
 
 
-def _sensitivity(name: str, kinds: list[TensorType], probe: Probe, matrices: Matrices) -> TensorSensitivity:
-    """KL divergence grows with the squared error, so one measurement serves every type of a tensor."""
-    parameter = matrices.parameter(name)
-    smallest = min(kinds, key=lambda kind: size_of(kind, parameter.numel()))
-    with replaced({parameter: matrices.rounded(name, smallest)}):
-        measured = max(0.0, probe.loss(layer_of(name)).kl)
-    errors = {kind: matrices.error(name, kind) for kind in kinds}
-    scale = measured / errors[smallest] if errors[smallest] else 0.0
-    choices = tuple(
-        Choice(type=kind, size_bytes=size_of(kind, parameter.numel()), kl=error * scale)
-        for kind, error in errors.items()
-    )
-    return TensorSensitivity(name=name, elements=parameter.numel(), probe=smallest, choices=choices)
+def _sensitivities(
+    names: list[str], types: Sequence[TensorType], probe: Probe, matrices: Matrices
+) -> Iterator[TensorSensitivity]:
+    """KL divergence grows with the squared error, so one measurement serves every tensor and every type of a group."""
+    kinds = {name: [kind for kind in types if fits(kind, matrices.columns(name))] for name in names}
+    errors = {name: {kind: matrices.error(name, kind) for kind in kinds[name]} for name in names}
+    smallest = {name: min(kinds[name], key=lambda kind: size_of(kind, 1 << 20)) for name in names}
+    with replaced({matrices.parameter(name): matrices.rounded(name, smallest[name]) for name in names}):
+        measured = max(0.0, probe.loss(min(map(layer_of, names))).kl)
+    whole = sum(errors[name][smallest[name]] for name in names)
+    scale = measured / whole if whole else 0.0
+    for name in names:
+        elements = matrices.parameter(name).numel()
+        choices = tuple(
+            Choice(type=kind, size_bytes=size_of(kind, elements), kl=error * scale)
+            for kind, error in errors[name].items()
+        )
+        yield TensorSensitivity(name=name, elements=elements, probe=smallest[name], choices=choices)
