@@ -15,7 +15,7 @@ import click
 from pipelines.errors import ConfigErrors, Interrupted, TapeoutError
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
-COMMANDS = ("run", "compare", "validate", "ls", "show", "envs", "artifacts", "verify", "doctor", "schema")
+COMMANDS = ("run", "compare", "validate", "ls", "show", "envs", "artifacts", "verify", "up", "doctor", "schema")
 
 
 class Commands(click.Group):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,38 +14,53 @@ from pipelines.outcome import Ending, Outcome, execute
 from pipelines.pipeline import Pipeline
 from pipelines.reporting.report import markdown
 from pipelines.sources import SourceUnreachable
+from pipelines.stack.ports import free_port
+from pipelines.stack.service import Child
+from pipelines.stack.services import prefect_variables, temporary_prefect_server
 
 T = TypeVar("T")
 RETRY_DELAYS_S = [2.0, 8.0]
 
 
-def prepare(home: Path) -> None:
-    """Prefect's settings for a run, unless the user has set them: quiet, and an own database in Tapeout's home.
-
-    Its result cache stays off: the store decides what need not be done again.
-    """
-    defaults = {
-        "PREFECT_HOME": str(home / "prefect"),
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "DO_NOT_TRACK": "1",
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-
-
 def run(pipeline: Pipeline, ending: Ending) -> Outcome:
     """Run the pipeline as a flow on the Prefect server of PREFECT_API_URL, or on a temporary one."""
-    prepare(pipeline.workshop.home)
+    home = pipeline.workshop.home
+    os.environ |= prefect_variables(home)
+    with nullcontext() if "PREFECT_API_URL" in os.environ else temporary_server(home):
+        return _run(pipeline, ending)
+
+
+@contextmanager
+def temporary_server(home: Path) -> Iterator[None]:
+    """A Prefect server for the length of the block, which starts while Prefect is imported here.
+
+    Prefect's own outlives a killed run; this one does not.
+    """
+    (home / "prefect").mkdir(parents=True, exist_ok=True)
+    service = temporary_prefect_server(home, free_port())
+    with Child(service) as child:
+        _import_prefect()
+        child.wait_until_well()
+        os.environ["PREFECT_API_URL"] = service.health.removesuffix("/health")
+        try:
+            yield
+        finally:
+            del os.environ["PREFECT_API_URL"]
+
+
+def _import_prefect() -> None:
     gc.disable()  # a sixth of the import's time
+    import prefect.flows
+    import prefect.tasks  # noqa: F401
+
+    gc.enable()
+
+
+def _run(pipeline: Pipeline, ending: Ending) -> Outcome:
+    _import_prefect()
     from prefect import flow
     from prefect.runtime import flow_run
     from prefect.states import Completed
-
-    gc.enable()
 
     outcomes: list[Outcome] = []
 

@@ -34,9 +34,12 @@ def command(
 
     from pipelines.comparing_runs import compare_runs, track
     from pipelines.errors import Interrupted
+    from pipelines.home import home
     from pipelines.launch import Choices
     from pipelines.reporting.comparison_table import comparison_table
+    from pipelines.stack.running import adopt
 
+    adopt(home())
     outcomes = compare_runs(configs, overrides, Choices(dist, quiet or as_json, not no_prefect), not no_mlflow)
     if as_json:
         click.echo("[" + ",\n".join(outcome.record.model_dump_json() for outcome in outcomes) + "]")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import mlflow_process
+from pipelines.home import home
+from pipelines.stack.running import adopt
 
 if TYPE_CHECKING:
     from pipelines.outcome import Outcome
@@ -37,6 +39,7 @@ def command(
 
     KEY=VALUE changes a field for this run: steps.quantize_gguf.type=q8_0, evaluation.perplexity.windows=32.
     """
+    adopt(home())
     with nullcontext() if no_mlflow else mlflow_process.writer() as writer:
         from pipelines.launch import Choices, launch
 

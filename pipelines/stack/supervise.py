@@ -1,0 +1,82 @@
+"""Start the stack, keep it up, take it down."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from pipelines.home import try_lock
+from pipelines.stack.running import Running, announce, lock, withdraw
+from pipelines.stack.service import Child, answers
+from pipelines.stack.services import Places, mlflow_server, prefect_server, prefect_worker
+
+LOOK_S, LONGEST_PAUSE_S = 0.5, 30.0
+GRABS = 5
+
+
+class AlreadyUp(Exception):
+    """Another process holds the stack of this home."""
+
+
+@contextmanager
+def stack(places: Places, say: Callable[[str], None]) -> Iterator[tuple[Running, list[Child]]]:
+    """The stack, well, for the length of the block; the worker is started once Prefect answers.
+
+    Raises:
+        AlreadyUp: a stack is up in this home.
+        ToolFailed: a service does not come up; quotes its log.
+    """
+    with held(places.home), ExitStack() as children:
+        (places.home / "prefect").mkdir(parents=True, exist_ok=True)
+        (places.home / "mlflow").mkdir(parents=True, exist_ok=True)
+        prefect = children.enter_context(Child(prefect_server(places)))
+        mlflow = children.enter_context(Child(mlflow_server(places)))
+        say("starting the Prefect server and MLflow")
+        prefect.wait_until_well()
+        worker = children.enter_context(Child(prefect_worker(places)))
+        for child in (mlflow, worker):
+            child.wait_until_well()
+        running = places.running(os.getpid())
+        announce(places.home, running)
+        children.callback(withdraw, places.home)
+        started = [prefect, mlflow, worker]
+        try:
+            yield running, started
+        finally:
+            for child in reversed(started):
+                child.ask_to_stop()
+
+
+@contextmanager
+def held(home: Path) -> Iterator[None]:
+    """The lock of the home's stack. Whoever only looks holds it for a moment, so one refusal is not the last word."""
+    for _ in range(GRABS):
+        with try_lock(lock(home)) as free:
+            if free:
+                yield
+                return
+        time.sleep(LOOK_S / GRABS)
+    raise AlreadyUp
+
+
+def keep_up(children: list[Child], say: Callable[[str], None]) -> None:
+    """Start anew whatever ends, until interrupted; a service that ends again and again is given longer and longer."""
+    pauses, due = dict.fromkeys(children, LOOK_S), dict[Child, float]()
+    while True:
+        time.sleep(LOOK_S)
+        for child in children:
+            if child.exit_code is not None and child not in due:
+                say(f"{child.service.name} ended with {child.exit_code}, starting it again; log: {child.service.log}")
+                due[child] = time.monotonic() + pauses[child]
+                pauses[child] = min(2 * pauses[child], LONGEST_PAUSE_S)
+            elif child in due and time.monotonic() >= due[child]:
+                child.restart()
+                del due[child]
+
+
+def health(running: Running) -> dict[str, bool]:
+    """Which of the services answer."""
+    return {name: answers(url) for name, url in running.health.items()}
