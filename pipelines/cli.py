@@ -15,7 +15,20 @@ import click
 from pipelines.errors import ConfigErrors, Interrupted, TapeoutError
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
-COMMANDS = ("run", "compare", "validate", "ls", "show", "envs", "artifacts", "verify", "up", "doctor", "schema")
+COMMANDS = (
+    "run",
+    "compare",
+    "validate",
+    "ls",
+    "show",
+    "envs",
+    "artifacts",
+    "verify",
+    "rollback",
+    "up",
+    "doctor",
+    "schema",
+)
 
 
 class Commands(click.Group):

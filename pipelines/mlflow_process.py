@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,12 @@ class WriterProcess:
         with suppress(BrokenPipeError):
             self.process.stdin.write(line + b"\n")
             self.process.stdin.flush()
+
+    def first_answer(self, limit_s: float) -> bytes:
+        """The first line of its standard output; nothing if it is gone, or silent for that long."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], limit_s)
+        return self.process.stdout.readline() if ready else b""
 
     def last_words(self) -> str:
         """The last line of its standard error, once it is gone."""

@@ -19,7 +19,9 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
 from pipelines import mlflow_entries as entries
+from pipelines import mlflow_registry as registry
 from pipelines.mlflow_process import database
+from pipelines.promotion import Promoted
 from pipelines.records import DataRecord, RunRecord, StageRecord
 from pipelines.redaction import redact, secrets_of
 from pipelines.tracking import LINES, Closing, Comparing, Line, Opening, Progressed, RunStart, Tracked
@@ -44,7 +46,7 @@ def main() -> int:
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
     opening: Line | None = None
     try:
-        _import_mlflow()  # 1.7 s: while the orchestrator sets the run up, before it has anything to say
+        import_mlflow()  # 1.7 s: while the orchestrator sets the run up, before it has anything to say
         opening = lines.get()
         if isinstance(opening, Opening):
             follow(opening, iter(lines.get, None), answers)
@@ -128,11 +130,13 @@ class Writer:
         self._start = start
         self._secrets = secrets_of(start.config_text)
         self._client, self._uri = connect(home)
+        self._home = home
         self._experiment = self._experiment_id(home)
         name = f"{start.name}-{start.started[11:19].replace(':', '') or time.strftime('%H%M%S')}"
         tags = entries.start_tags(start) | {"mlflow.user": os.environ.get("USER", "")}
         self._run_id = self._create(name, tags)
-        self._tracked = Tracked(mlflow_run=self._run_id, experiment=start.name, hint=self._hint())
+        champion = registry.champion(self._client, start.name) if start.promotes else None
+        self._tracked = Tracked(mlflow_run=self._run_id, experiment=start.name, hint=self._hint(), champion=champion)
         self._client.log_text(self._run_id, start.config_text, "config.yaml")
 
     def answer(self, answers: IO[str], **news: Any) -> None:
@@ -162,6 +166,10 @@ class Writer:
         self._client.set_terminated(self._run_id, entries.RUN_STATUS[run.status])
         if run.status == "passed" and run.bundle:
             self.answer(answers, model_version=self._register(run, run.bundle))
+            if run.promotion:
+                self.answer(answers, not_promoted=self._promote(run, run.promotion))
+        elif self._start.promotes and registry.aliases(self._client, run.name):
+            registry.note(self._client, run.name, registry.outcome_line(run, None, ""))
         self._client.log_artifacts(self._run_id, str(folder))
 
     def abandon(self) -> None:
@@ -219,6 +227,20 @@ class Writer:
         made = self._client.create_model_version(run.name, source, self._run_id, tags=tags)
         return f"{run.name}/{made.version}"
 
+    def _promote(self, run: RunRecord, promoted: Promoted) -> str:
+        """Move the alias if the comparison says so; why it was not moved all the same, or nothing."""
+        version = (self._tracked.model_version or "").rpartition("/")[2]
+        against = ""
+        if promoted.decision == "promoted":
+            against = registry.promote(self._client, self._home, run.name, version, promoted.champion)
+        decision = "kept" if against else promoted.decision
+        told = {"promotion": f"{decision}: {against or promoted.reason}"[: entries.LONGEST_TAG]}
+        for key, text in told.items():
+            self._client.set_tag(self._run_id, key, text)
+            self._client.set_model_version_tag(run.name, version, key, text)
+        registry.note(self._client, run.name, registry.outcome_line(run, version, told["promotion"]))
+        return against
+
     def _holds(self, source: str, bundle: Path) -> bool:
         return not self._on_this_machine or source == bundle.absolute().as_uri()
 
@@ -254,7 +276,8 @@ def connect(home: Path) -> tuple[MlflowClient, str]:
     return MlflowClient(tracking_uri=uri), uri
 
 
-def _import_mlflow() -> None:
+def import_mlflow() -> None:
+    """MLflow without what nothing here uses of it."""
     for name, text in DEFAULTS.items():
         os.environ.setdefault(name, text)
     # MLflow runs without pandas (as mlflow-skinny), which saves 0.3 s and 47 MB of an import that nothing here uses.

@@ -11,11 +11,13 @@ from pathlib import Path
 from pipelines.bundle import package, serve_command
 from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError
 from pipelines.git import commit
+from pipelines.notifying import notify
 from pipelines.pipeline import Around, Pipeline, plainly
+from pipelines.promotion import Promoted
 from pipelines.records import RunRecord, Status
 from pipelines.redaction import redacted
 from pipelines.reporting import report
-from pipelines.tracking import Attachments, NullTracker, RunStart
+from pipelines.tracking import Attachments, NullTracker, RunStart, Tracked
 from stages._mixture import KIND as SENSITIVITY
 from stages._mixture import Sensitivity
 from stages.base import ROOT
@@ -63,10 +65,14 @@ def conclude(outcome: Outcome, pipeline: Pipeline, ending: Ending) -> Outcome:
     tracker, record = pipeline.workshop.tracker, outcome.record
     tracked = tracker.tracked()
     record = record.model_copy(update={"mlflow_run": tracked.mlflow_run, "model_version": tracked.model_version})
+    record = record.model_copy(update={"promotion": _in_the_registry(record.promotion, tracked)})
     if isinstance(tracker, NullTracker):
         report.write(record, ending.folder, {})  # the MLflow writer does it for itself
     if tracked.problem:
         pipeline.workshop.progress.say(f"MLflow: {tracked.problem}; the run itself is not affected")
+    settings = pipeline.loaded.config.notify
+    if settings and (problem := notify(settings, record)):
+        pipeline.workshop.progress.say(f"webhook: {problem}; the run itself is not affected")
     (ending.folder / "run.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
     return Outcome(record, outcome.error)
 
@@ -79,6 +85,14 @@ def _leave_sensitivities(pipeline: Pipeline, folder: Path) -> None:
             from pipelines.reporting import sensitivity
 
             sensitivity.leave(Sensitivity.load(store.artifact(store.find(record.artifact)).path), folder)
+
+
+def _in_the_registry(promoted: Promoted | None, tracked: Tracked) -> Promoted | None:
+    """What the comparison said, unless the registry did not take it."""
+    against = tracked.not_promoted or ("" if tracked.model_version else "the version could not be registered")
+    if promoted is None or promoted.decision == "kept" or not against:
+        return promoted
+    return promoted.model_copy(update={"decision": "kept", "reason": against})
 
 
 def start_of(pipeline: Pipeline, started: str) -> RunStart:
@@ -95,6 +109,7 @@ def start_of(pipeline: Pipeline, started: str) -> RunStart:
         seed=loaded.config.seed,
         evaluation=loaded.config.evaluation.model_dump(mode="json"),
         budgets=loaded.config.budgets,
+        promotes=loaded.config.promotion is not None,
     )
 
 
@@ -120,6 +135,7 @@ def _record(pipeline: Pipeline, error: TapeoutError | None, started: str) -> Run
         device=pipeline.workshop.device,
         data=pipeline.data,
         stages=tuple(pipeline.records),
+        promotion=pipeline.promoted if error is None else None,
         last_passed=pipeline.last_passed.digest if pipeline.last_passed else None,
     )
     return redacted(record, loaded.text)

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from pipelines.beside import CALIBRATION
+from pipelines.budget import Budget
+from pipelines.challenging import challenge, kept, subject_of, without_comparison
 from pipelines.comparing import Candidate, compare
 from pipelines.config import LoadedConfig
 from pipelines.data.example_sets import ExampleSets, read_examples
@@ -25,6 +27,7 @@ from pipelines.measuring_texts import TextMeasurer
 from pipelines.origin import source_fields, source_recipe
 from pipelines.plan import Plan, PlannedStep
 from pipelines.progress import Progress
+from pipelines.promotion import FIRST, Promoted, Promotion
 from pipelines.records import DataRecord, StageRecord
 from pipelines.requests import RunRequest
 from pipelines.runner import Runner
@@ -75,6 +78,7 @@ class Pipeline:
     data: DataRecord | None = None
     last_passed: Artifact | None = None
     deployable: Artifact | None = None
+    promoted: Promoted | None = None
     _tracked: set[int] = field(default_factory=set)
     _first_opened: dict[str, Subject] = field(default_factory=dict)
 
@@ -100,6 +104,10 @@ class Pipeline:
                     measure = partial(self.measure, measurer, planned, model)
                     around(f"measure-{planned.step.name}", measure)
             self.deployable = model
+            last = next((step for step in reversed(self.plan.steps) if self.plan.measured(step)), None)
+            if self.loaded.config.promotion and last and last.number == len(self.plan.steps):
+                challenge = partial(self.challenge, self.loaded.config.promotion, last, model, data)
+                self.promoted = around("compare-with-champion", challenge)
 
     def fetch(self) -> Artifact:
         """The source as an artifact."""
@@ -201,6 +209,30 @@ class Pipeline:
             raise BudgetExceeded("\n".join(verdict.message for verdict in failed), self._after_halt())
         self.last_passed = model
 
+    def challenge(
+        self, promotion: Promotion, planned: PlannedStep, model: Artifact, data: Texts | ExampleSets
+    ) -> Promoted:
+        """Measure what passed against the champion, on the same data."""
+        assert planned.opener is not None
+        champion, store = self.workshop.tracker.champion(), self.workshop.store
+        known = without_comparison(champion, model)
+        if known or champion is None:
+            return known or FIRST
+        try:
+            theirs, their_bytes = subject_of(champion, store, planned.opener)
+        except TapeoutError as error:
+            return kept(champion, error.message)
+        candidate = Candidate(
+            subject=Subject(model, planned.opener),
+            stage=planned.step.name,
+            size_bytes=self.records[planned.number].size_bytes,
+            reference_bytes=their_bytes,
+            deployable=True,
+            baseline=theirs if self.loaded.config.data.of_images else None,
+        )
+        with self.measurer(model, data, against=theirs, budgets=promotion.budgets) as measurer:
+            return challenge(promotion, champion, measurer, candidate)
+
     def _baseline(self, subject: Subject) -> Subject | None:
         """The first artifact that this runtime opened: before it nothing of the runtime was quantized, or slowed."""
         first = self._first_opened.setdefault(name_of(subject.target), subject)
@@ -210,9 +242,17 @@ class Pipeline:
         kept = f"the last artifact within every budget: {self.last_passed.digest[:12]}" if self.last_passed else ""
         return kept or "no artifact was within every budget; `tapeout artifacts ls` lists what was made"
 
-    def measurer(self, model: Artifact, data: Texts | ExampleSets) -> Measurer:
-        """What measures against this reference, on these data."""
+    def measurer(
+        self,
+        model: Artifact,
+        data: Texts | ExampleSets,
+        against: Subject | None = None,
+        budgets: tuple[Budget, ...] | None = None,
+    ) -> Measurer:
+        """What measures against this reference, or another subject under other budgets, on these data."""
         shop, config = self.workshop, self.loaded.config
+        if budgets is not None:
+            config = config.model_copy(update={"budgets": budgets})
         bench = Bench(
             config=config,
             store=shop.store,
@@ -223,8 +263,9 @@ class Pipeline:
             threads=shop.threads,
             data=data.record,
         )
-        reference = Subject(model, config.reference)
-        self._first_opened[name_of(config.reference)] = reference
+        reference = against or Subject(model, config.reference)
+        if against is None:
+            self._first_opened[name_of(config.reference)] = reference
         if isinstance(data, ExampleSets):
             return ImageMeasurer(bench, reference, data)
         return TextMeasurer(bench, reference, data.request)

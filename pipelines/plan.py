@@ -89,6 +89,7 @@ def check(loaded: LoadedConfig, environments: Path = ROOT / "envs") -> Plan:
             missing_inputs(config),
             _environments(config, environments),
             _budgets(config),
+            _promotion(config),
             _data(config),
         )
         for place, *found in checked
@@ -217,6 +218,16 @@ def _budgets(config: PipelineConfig) -> Found:
             yield place, f"{budget.metric} is not measured: `evaluation` leaves out {named}", ""
         elif budget.metric not in measured:
             yield place, f"{budget.metric} is not measured", did_you_mean(budget.metric, measured, "tapeout ls metrics")
+
+
+def _promotion(config: PipelineConfig) -> Found:
+    measured, promotion = measured_metrics(config), config.promotion
+    for metric in (promotion.metric, *promotion.never_worse) if promotion else ():
+        kind = kind_of(metric)
+        if kind is None or metric not in measured:
+            yield "`promotion`", f"{metric} is not measured", did_you_mean(metric, measured, "tapeout ls metrics")
+        elif not kind.compared:
+            yield "`promotion`", f"{metric} already compares with the reference, so two versions cannot be by it", ""
 
 
 def unsuited(config: PipelineConfig) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 
 from pipelines.budget import Budget, Verdict
 from pipelines.measures import DeviceFacts, Report
+from pipelines.promotion import Promoted
 from stages.base import Frozen, Table
 
 Status = Literal["passed", "halted", "failed", "interrupted"]
@@ -70,6 +71,7 @@ class RunRecord(Frozen):
     budgets: tuple[Budget, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     last_passed: str | None = Field(None, description="digest of the last artifact within every budget")
+    promotion: Promoted | None = Field(None, description="what became of it beside the champion")
     bundle: Path | None = None
     serve: str | None = Field(None, description="the command that serves the bundle")
     prefect_run: str | None = None

@@ -17,12 +17,14 @@ from pydantic import Field, JsonValue, TypeAdapter
 from pipelines.budget import Budget
 from pipelines.measures import DeviceFacts
 from pipelines.mlflow_process import WriterProcess
+from pipelines.promotion import Champion
 from pipelines.records import RunRecord, StageRecord
 from pipelines.redaction import redacted
 from stages.base import Frozen
 
 UNREACHABLE = re.compile(r"API request to (?P<uri>\S+?)/api/.*\[Errno -?\d+\] (?P<reason>[^\"')]+)")
 LONGEST_PROBLEM = 300
+CHAMPION_LIMIT_S = 60.0
 TIME_LIMIT_S = 600.0  # a remote server gets the whole bundle
 
 
@@ -39,6 +41,7 @@ class RunStart(Frozen):
     seed: int = 0
     evaluation: dict[str, JsonValue] = Field({}, description="defaults filled in")
     budgets: tuple[Budget, ...] = ()
+    promotes: bool = Field(False, description="whether the champion is wanted, to be compared with")
 
 
 class Attachments(Frozen):
@@ -53,6 +56,8 @@ class Tracked(Frozen):
     mlflow_run: str | None = None
     experiment: str | None = None
     model_version: str | None = Field(None, description="name/version")
+    champion: Champion | None = Field(None, description="when the run began")
+    not_promoted: str = Field("", description="why the registry did not take what the comparison said")
     hint: str = Field("", description="how to look at it")
     problem: str = Field("", description="why tracking failed, or is incomplete")
 
@@ -107,6 +112,10 @@ class Tracker(Protocol):
         """The run ended, in whatever way."""
         ...
 
+    def champion(self) -> Champion | None:
+        """The registered version that is champion, if the run's start asked for it."""
+        ...
+
     def tracked(self) -> Tracked:
         """Where the finished run is found; waits until everything is written."""
         ...
@@ -124,6 +133,10 @@ class NullTracker:
     def finish(self, run: RunRecord, attachments: Attachments) -> None:
         """Ignore it."""
 
+    def champion(self) -> Champion | None:
+        """Nobody."""
+        return None
+
     def tracked(self) -> Tracked:
         """Nowhere."""
         return Tracked()
@@ -134,7 +147,7 @@ class MlflowTracker:
 
     def __init__(self, home: Path, writer: WriterProcess, time_limit_s: float = TIME_LIMIT_S) -> None:
         self._home, self._writer, self._time_limit_s = home, writer, time_limit_s
-        self._config_text = ""
+        self._config_text, self._known = "", Tracked()
 
     def start(self, run: RunStart) -> None:
         """Open the parent run."""
@@ -149,6 +162,12 @@ class MlflowTracker:
         """Hand over the rest."""
         self._send(Closing(run=run, attachments=attachments))
 
+    def champion(self) -> Champion | None:
+        """Who the writer says it is, in its first answer. Unasked in vain: it then lets nobody be promoted."""
+        if answer := self._writer.first_answer(CHAMPION_LIMIT_S):
+            self._known = Tracked.model_validate_json(answer)
+        return self._known.champion
+
     def tracked(self) -> Tracked:
         """Wait for the writer."""
         process, late = self._writer.process, ""
@@ -158,7 +177,7 @@ class MlflowTracker:
             process.kill()
             answers, _ = process.communicate()
             late = f"MLflow did not finish within {self._time_limit_s:g} s"
-        tracked = Tracked.model_validate_json(lines[-1]) if (lines := answers.splitlines()) else Tracked()
+        tracked = Tracked.model_validate_json(lines[-1]) if (lines := answers.splitlines()) else self._known
         problem = late or (_in_short(self._writer.last_words()) if process.returncode else "")
         return tracked.model_copy(update={"problem": problem})
 

@@ -66,5 +66,7 @@ def _show(outcome: Outcome) -> None:
     if record.bundle:
         serve = f"\nserve   {record.serve}" if record.serve else ""
         console.print(f"\nbundle  {record.bundle}{serve}", highlight=False, soft_wrap=True)
+    if record.promotion:
+        console.print(f"{record.promotion.decision:<7} {record.promotion.reason}", highlight=False, soft_wrap=True)
     if record.model_version:
         console.print(f"model   {record.model_version} in the MLflow registry", highlight=False)

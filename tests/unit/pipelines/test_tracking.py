@@ -22,7 +22,9 @@ pytestmark = pytest.mark.slow  # a real MLflow database, set up once
 
 
 def start_of(record: RunRecord) -> RunStart:
-    return RunStart.model_validate({name: getattr(record, name) for name in RunStart.model_fields})
+    return RunStart.model_validate(
+        {name: value for name, value in dict(record).items() if name in RunStart.model_fields}
+    )
 
 
 def track(home: Path, record: RunRecord, folder: Path | None = None) -> Tracked:

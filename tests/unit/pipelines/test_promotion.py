@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dummies import Bench
+from pydantic import ValidationError
+from samples import DEVICE, run_record
+from test_tracking import start_of
+
+from configs import RIGHT, Folder
+from pipelines.measures import Interval, Report, metric
+from pipelines.mlflow_process import database, writer
+from pipelines.notifying import Notify, notify
+from pipelines.outcome import Ending, execute
+from pipelines.pipeline import Pipeline
+from pipelines.promotion import FIRST, Champion, Promoted, Promotion, decide
+from pipelines.records import RunRecord, Status
+from pipelines.tracking import Attachments, MlflowTracker, NullTracker, Tracked
+
+ANY = Promotion(metric="perplexity")
+
+
+def report(change: tuple[float, float, float], size_change: float = 0.0) -> Report:
+    """A challenger of perplexity 30 and 100 MB, with its paired changes to the champion."""
+    value, low, high = change
+    found = metric(
+        "perplexity",
+        Interval(value=30.0, low=29.0, high=31.0),
+        n=16,
+        how="",
+        change=Interval(value=value, low=low, high=high),
+        relative=Interval(value=value / 31, low=low / 31, high=high / 31),
+    )
+    flat = Interval(value=size_change, low=size_change, high=size_change)
+    size = metric("size_bytes", Interval(value=1e8, low=1e8, high=1e8), n=1, how="", change=flat)
+    return Report(artifact="a", stage="s", device=DEVICE, metrics={"perplexity": found, "size_bytes": size})
+
+
+def test_a_gain_beyond_its_interval_is_promoted() -> None:
+    promoted = decide(ANY, report((-1.0, -1.2, -0.8)), "3")
+
+    assert (promoted.decision, promoted.champion) == ("promoted", "3")
+    assert promoted.reason == "perplexity 31 -> 30 (gain 1, interval 0.8..1.2)"
+
+
+def test_a_gain_that_may_be_none_keeps_the_champion() -> None:
+    promoted = decide(ANY, report((-0.1, -0.3, 0.1)), "3")
+
+    assert promoted.decision == "kept"
+    assert promoted.reason == "perplexity 30.10 -> 30 (gain 0.1, interval -0.1..0.3), at least 0 needed"
+
+
+def test_a_gain_below_the_least_keeps_the_champion() -> None:
+    promotion = Promotion.model_validate({"metric": "perplexity", "min_gain": "5%"})
+
+    promoted = decide(promotion, report((-1.0, -1.2, -0.8)), "3")
+
+    assert promoted.decision == "kept"
+    assert promoted.reason.endswith("at least 5% needed")
+
+
+def test_what_may_never_be_worse_keeps_the_champion() -> None:
+    promotion = Promotion(metric="perplexity", never_worse=("size_bytes",))
+
+    assert decide(promotion, report((-1.0, -1.2, -0.8)), "3").decision == "promoted"
+    worse = decide(promotion, report((-1.0, -1.2, -0.8), size_change=1e7), "3")
+    assert (worse.decision, worse.reason) == ("kept", "size_bytes became worse: 90 MB -> 100 MB")
+
+
+def test_a_negative_least_gain_is_no_promotion() -> None:
+    with pytest.raises(ValidationError, match="min_gain"):
+        Promotion(metric="perplexity", min_gain=-1)
+
+
+@pytest.mark.parametrize(
+    ("promotion", "mistake"),
+    [
+        (
+            "{metric: perplexty}",
+            "a.yaml: `promotion`: perplexty is not measured\n\nhint: did you mean `perplexity`?   (tapeout ls metrics)",
+        ),
+        (
+            "{metric: perplexity, never_worse: [kl_divergence]}",
+            "a.yaml: `promotion`: kl_divergence already compares with the reference, so two versions cannot be by it",
+        ),
+    ],
+)
+def test_a_promotion_by_what_cannot_be_compared_is_a_mistake(tmp_path: Path, promotion: str, mistake: str) -> None:
+    assert Folder(tmp_path).mistakes(RIGHT + f"promotion: {promotion}\n") == [mistake]
+
+
+class Knows(NullTracker):
+    """A registry whose champion is known."""
+
+    def __init__(self, champion: Champion | None) -> None:
+        self._champion = champion
+
+    def champion(self) -> Champion | None:
+        return self._champion
+
+
+def compared(bench: Bench, champion: Champion | None, *overrides: str) -> RunRecord:
+    loaded = bench.pipeline("promotion={metric: perplexity}", *overrides)
+    shop = loaded.workshop.__class__(**{**vars(loaded.workshop), "tracker": Knows(champion)})
+    pipeline: Pipeline = type(loaded)(loaded.loaded, loaded.plan, shop)
+    folder = bench.folder / "run"
+    folder.mkdir(exist_ok=True)
+    return execute(pipeline, Ending(folder, bench.folder / "dist")).record
+
+
+def champion_of(bench: Bench, *overrides: str) -> Champion:
+    record = bench.run(*overrides, "budgets=[]").record
+    assert record.bundle is not None
+    return Champion(version="1", digest=record.stages[-1].artifact or "", source=record.bundle.absolute().as_uri())
+
+
+def test_the_first_version_is_champion(tmp_path: Path) -> None:
+    promoted = compared(Bench(tmp_path), None).promotion
+
+    assert promoted is not None
+    assert (promoted.decision, promoted.reason, promoted.champion) == ("promoted", "there was no champion", None)
+
+
+def test_a_better_version_is_measured_against_the_champion_and_promoted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    champion = champion_of(bench, "steps.dummy.noise=0.5")
+
+    promoted = compared(bench, champion).promotion
+
+    assert promoted is not None
+    assert (promoted.decision, promoted.champion) == ("promoted", "1")
+    assert promoted.report is not None
+    change = promoted.report.metrics["perplexity"].change
+    assert change is not None
+    assert change.high < 0
+
+
+def test_a_worse_version_within_budget_leaves_the_champion_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    champion = champion_of(bench)
+
+    record = compared(bench, champion, "steps.dummy.noise=0.3", "budgets=[{metric: perplexity, max_regression: 100%}]")
+
+    assert record.status == "passed"
+    assert record.promotion is not None
+    assert record.promotion.decision == "kept"
+    assert "(gain -" in record.promotion.reason
+
+
+def test_the_champion_itself_is_not_measured_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+
+    promoted = compared(bench, champion_of(bench)).promotion
+
+    assert promoted is not None
+    assert (promoted.decision, promoted.reason) == ("kept", "it is the champion already")
+
+
+def test_a_champion_that_is_gone_is_kept_with_its_reason(tmp_path: Path) -> None:
+    gone = Champion(version="4", digest="f" * 64, source="file:///gone/bundle")
+
+    record = compared(Bench(tmp_path), gone)
+
+    assert record.status == "passed"
+    assert record.promotion is not None
+    assert record.promotion.reason == "the champion, version 4, is not on this machine: file:///gone/bundle"
+
+
+def test_a_run_over_budget_is_compared_with_nobody(tmp_path: Path) -> None:
+    record = compared(Bench(tmp_path), None, "steps.dummy.noise=1.5")
+
+    assert (record.status, record.promotion) == ("halted", None)
+
+
+@contextmanager
+def receiver(pause_s: float = 0.0, status: int = 200) -> Iterator[tuple[str, list[bytes]]]:
+    got: list[bytes] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.wfile.write(f"HTTP/1.0 {status} So\r\n".encode())
+            for _ in range(int(pause_s / 0.05)):  # a byte now and then, so that no socket's own limit is reached
+                try:
+                    self.wfile.write(b"X: y\r\n")
+                except OSError:
+                    return
+                time.sleep(0.05)
+            self.wfile.write(b"\r\n")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", got
+    server.shutdown()
+    server.server_close()
+
+
+def test_webhook_is_told_how_the_run_ended() -> None:
+    with receiver() as (url, got):
+        assert notify(Notify(webhook=url), run_record("halted", 0.071)) == ""
+
+    told = json.loads(got[0])
+    assert (told["name"], told["status"], told["promotion"]) == ("smol-q6k", "halted", None)
+    assert told["text"].startswith("smol-q6k: halted: perplexity rose 30.45 -> 32.61")
+
+
+def test_webhook_that_hangs_is_given_up() -> None:
+    with receiver(pause_s=3) as (url, _):
+        begin = time.monotonic()
+        assert notify(Notify(webhook=url, timeout_s=0.3), run_record()) == "gave no answer in time"
+        assert time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize(("status", "problem"), [(500, "answered 500"), (404, "answered 404")])
+def test_webhook_that_refuses_is_a_line(status: int, problem: str) -> None:
+    with receiver(status=status) as (url, _):
+        assert notify(Notify(webhook=url), run_record()) == problem
+
+
+def test_webhook_that_is_away_is_a_line() -> None:
+    assert notify(Notify(webhook="http://127.0.0.1:9/"), run_record()).startswith("cannot be reached: ")
+
+
+@dataclass
+class Registry:
+    """An embedded registry with versions 1 and 2, made by runs that passed, and what was said of them."""
+
+    home: Path
+
+    def run(self, promoted: Promoted | None, status: Status = "passed", digest: str = "d") -> Tracked:
+        record = run_record(status, 0.0139 if status == "passed" else 0.071)
+        stages = (*record.stages[:-1], record.stages[-1].model_copy(update={"artifact": digest * 64}))
+        bundle = self.home / "dist" / digest if status == "passed" else None
+        if bundle:
+            bundle.mkdir(parents=True, exist_ok=True)
+        record = record.model_copy(update={"stages": stages, "promotion": promoted, "bundle": bundle})
+        start = start_of(record).model_copy(update={"promotes": True})
+        with writer() as process:
+            tracker = MlflowTracker(self.home, process)
+            tracker.start(start)
+            champion = tracker.champion()
+            tracker.finish(record, Attachments())
+            tracked = tracker.tracked()
+            assert tracked.champion == champion
+            return tracked
+
+    def one(self, query: str) -> Any:
+        with closing(sqlite3.connect(database(self.home))) as connection:
+            return connection.execute(query).fetchall()
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        rows = self.one("select alias, version from registered_model_aliases")
+        return {alias: str(version) for alias, version in rows}
+
+    @property
+    def description(self) -> list[str]:
+        ((text,),) = self.one("select description from registered_models")
+        return [line if line[:2] != "- " else line.partition("UTC, ")[2] for line in text.splitlines()]
+
+
+def rolled_back(home: Path, name: str) -> subprocess.CompletedProcess[str]:
+    own = {key: text for key, text in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    command = [sys.executable, "-m", "pipelines.cli", "rollback", name]
+    return subprocess.run(command, env={**own, "TAPEOUT_HOME": str(home)}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_registry_follows_the_champion_through_a_promotion_a_halt_and_a_rollback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = tmp_path
+    registry = Registry(home)
+    better = Promoted(decision="promoted", reason="perplexity 31 -> 30", champion="1")
+
+    first = registry.run(FIRST, digest="a")
+    assert (first.champion, first.model_version, registry.aliases) == (None, "smol-q6k/1", {"champion": "1"})
+
+    second = registry.run(better, digest="b")
+    assert second.champion == Champion(version="1", digest="a" * 64, source=(home / "dist" / "a").as_uri())
+    assert registry.aliases == {"champion": "2", "previous": "1"}
+
+    late = registry.run(better, digest="c")  # compared with version 1, which is champion no more
+    assert late.not_promoted == "version 2 became champion meanwhile"
+    assert registry.aliases == {"champion": "2", "previous": "1"}
+
+    registry.run(None, "halted")
+    assert registry.aliases == {"champion": "2", "previous": "1"}
+    assert registry.description[0] == "Champion: version 2; previous: 1"
+    assert registry.description[2].startswith("no version, the run halted: perplexity rose 30.45 -> 32.61")
+    assert registry.description[3:] == [
+        "version 3: kept: version 2 became champion meanwhile",
+        "version 2: promoted: perplexity 31 -> 30",
+        "version 1: promoted: there was no champion",
+    ]
+
+    back = rolled_back(home, "smol-q6k")
+    assert (back.returncode, back.stdout) == (0, "smol-q6k: version 1 is champion again, version 2 is previous\n")
+    assert registry.aliases == {"champion": "1", "previous": "2"}
+    assert registry.description[:3] == [
+        "Champion: version 1; previous: 2",
+        "",
+        "rolled back from version 2 to version 1",
+    ]
+
+
+@pytest.mark.slow
+def test_rollback_without_a_previous_champion_is_the_users_mistake(tmp_path: Path) -> None:
+    ended = rolled_back(tmp_path, "nobody")
+
+    assert ended.returncode == 2
+    assert "nobody has no previous champion to go back to" in ended.stderr
