@@ -26,6 +26,9 @@ COMMANDS = (
     "verify",
     "rollback",
     "up",
+    "deploy",
+    "deployments",
+    "watch",
     "doctor",
     "schema",
 )

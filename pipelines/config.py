@@ -18,6 +18,7 @@ from pipelines.fields import IMAGE_READERS, Data, Evaluation, Source
 from pipelines.mistakes import did_you_mean, from_pydantic, mistake
 from pipelines.notifying import Notify
 from pipelines.promotion import Promotion
+from pipelines.watching.trigger import Trigger
 from stages.base import Frozen, Stage, load, name_of, names
 from targets.base import Target
 
@@ -60,6 +61,7 @@ class PipelineConfig(Frozen):
     data: Data = Field(description="evaluation and calibration texts")
     evaluation: Evaluation = Field(Evaluation(), description="what is measured after every stage")
     budgets: tuple[Budget, ...] = Field((), description="what the result may lose, or must reach")
+    trigger: Trigger | None = Field(None, description="where new checkpoints land, for `tapeout watch`")
     promotion: Promotion | None = Field(None, description="when a version that passed becomes the champion")
     notify: Notify | None = Field(None, description="whom to tell how a run ended")
     seed: int = Field(0, ge=0, description="of every draw: bootstrap, task examples, stages")

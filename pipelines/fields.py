@@ -52,7 +52,7 @@ class UrlSource(Frozen):
     licence: str | None = Field(None, description="SPDX name, copied into the bundle's manifest")
 
 
-def _which(*keys: str) -> Discriminator:
+def which(*keys: str) -> Discriminator:
     """Tell the members of a union apart by the one key that only they have."""
 
     def tag(value: Any) -> str | None:
@@ -66,7 +66,7 @@ def _which(*keys: str) -> Discriminator:
 
 Weights = Annotated[
     Annotated[PackageSource, Tag("package")] | Annotated[PathSource, Tag("path")] | Annotated[UrlSource, Tag("url")],
-    _which("package", "path", "url"),
+    which("package", "path", "url"),
 ]
 
 
@@ -97,7 +97,7 @@ Source = Annotated[
     | Annotated[HfSource, Tag("hf")]
     | Annotated[UrlSource, Tag("url")]
     | Annotated[PythonSource, Tag("python")],
-    _which("package", "path", "hf", "url", "python"),
+    which("package", "path", "hf", "url", "python"),
 ]
 
 
@@ -154,7 +154,7 @@ DataSource = Annotated[
     | Annotated[PathData, Tag("path")]
     | Annotated[PackageData, Tag("package")]
     | Annotated[HfData, Tag("hf")],
-    _which("builtin", "digits", "path", "package", "hf"),
+    which("builtin", "digits", "path", "package", "hf"),
 ]
 Calibration = Annotated[
     Annotated[BuiltinData, Tag("builtin")]
@@ -163,7 +163,7 @@ Calibration = Annotated[
     | Annotated[PackageData, Tag("package")]
     | Annotated[HfData, Tag("hf")]
     | Annotated[HeldOut, Tag("held_out")],
-    _which("builtin", "digits", "path", "package", "hf", "held_out"),
+    which("builtin", "digits", "path", "package", "hf", "held_out"),
 ]
 
 

@@ -59,20 +59,32 @@ def _import_prefect() -> None:
 def _run(pipeline: Pipeline, ending: Ending) -> Outcome:
     _import_prefect()
     from prefect import flow
-    from prefect.runtime import flow_run
-    from prefect.states import Completed
 
     outcomes: list[Outcome] = []
 
     @flow(name="tapeout", flow_run_name=pipeline.loaded.config.name, validate_parameters=False)
     def tapeout() -> Any:
-        outcome = execute(pipeline, ending, _as_task, str(flow_run.id))
-        outcomes.append(outcome)
-        _publish_table(outcome)
-        return _failed(outcome) if outcome.error else Completed(message="every budget passed")
+        outcomes.append(inside_flow(pipeline, ending))
+        return state_of(outcomes[0])
 
     tapeout(return_state=True)
     return outcomes[0]
+
+
+def inside_flow(pipeline: Pipeline, ending: Ending) -> Outcome:
+    """Run the pipeline as part of the flow that is running: a task a stage, and the table on its page."""
+    from prefect.runtime import flow_run
+
+    outcome = execute(pipeline, ending, _as_task, str(flow_run.id))
+    _publish_table(outcome)
+    return outcome
+
+
+def state_of(outcome: Outcome) -> Any:
+    """The state in which a flow ends."""
+    from prefect.states import Completed
+
+    return _failed(outcome) if outcome.error else Completed(message="every budget passed")
 
 
 def _as_task(name: str, work: Callable[[], T], retries: int = 0) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from pipelines.bars import RichProgress
 from pipelines.config import LoadedConfig, parse
 from pipelines.device import device_facts, usable_cores
 from pipelines.environments import Environments
+from pipelines.errors import UserError
 from pipelines.home import home
 from pipelines.mlflow_process import WriterProcess, database
 from pipelines.outcome import Ending, Outcome, conclude, execute
@@ -24,6 +25,8 @@ from pipelines.progress import Progress, Silent
 from pipelines.runner import SubprocessRunner
 from pipelines.store import Store
 from pipelines.tracking import MlflowTracker, NullTracker, Tracker
+from pipelines.watching.attempt import attempt
+from pipelines.watching.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,17 @@ class Choices:
     prefect: bool = True
 
 
-def launch(config: Path, overrides: Sequence[str], choices: Choices, writer: WriterProcess | None) -> Outcome:
-    """Run a config to its end; without a writer nothing is tracked.
+Around = Callable[[Pipeline, Ending], Outcome]
+
+
+def launch(
+    config: Path,
+    overrides: Sequence[str],
+    choices: Choices,
+    writer: WriterProcess | None,
+    around: Around | None = None,
+) -> Outcome:
+    """Run a config to its end; without a writer nothing is tracked. `around` is a flow that it is part of already.
 
     Raises:
         ConfigErrors: before anything is started.
@@ -48,8 +60,28 @@ def launch(config: Path, overrides: Sequence[str], choices: Choices, writer: Wri
     shop = workshop(loaded, folder, progress, writer)
     pipeline, ending = Pipeline(loaded, planned, shop), Ending(folder, choices.dist)
     shop.store.sweep()
-    outcome = _as_flow(pipeline, ending) if choices.prefect else execute(pipeline, ending)
+    carry_out = around or (_as_flow if choices.prefect else execute)
+    outcome = carry_out(pipeline, ending)
     return conclude(outcome, pipeline, ending)
+
+
+def launch_checkpoint(
+    config: Path,
+    overrides: Sequence[str],
+    digest: str,
+    choices: Choices,
+    writer: WriterProcess | None,
+    around: Around | None = None,
+) -> Outcome | None:
+    """Run a config on a checkpoint that the watch found; None if it is decided, or in another run's hands.
+
+    Raises:
+        UserError: the watch found no such checkpoint.
+    """
+    ledger = Ledger(home(), parse(config, overrides).config.name)
+    if ledger.get(digest) is None:
+        raise UserError(f"no checkpoint {digest[:12]} was found for {config}", f"tapeout watch {config} --ls")
+    return attempt(ledger, digest, lambda its: launch(config, (*overrides, *its), choices, writer, around))
 
 
 def _as_flow(pipeline: Pipeline, ending: Ending) -> Outcome:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.option("--no-mlflow", is_flag=True, help="Track nothing.")
 @click.option("--no-prefect", is_flag=True, help="Run without a flow.")
+@click.option("--checkpoint", metavar="DIGEST", help="Take a checkpoint that `tapeout watch` found as the source.")
 def command(
     config: Path,
     overrides: tuple[str, ...],
@@ -34,6 +35,7 @@ def command(
     quiet: bool,
     no_mlflow: bool,
     no_prefect: bool,
+    checkpoint: str | None,
 ) -> None:
     """Run CONFIG: fetch, run the stages, measure each, halt over budget, bundle what passed.
 
@@ -41,9 +43,16 @@ def command(
     """
     adopt(home())
     with nullcontext() if no_mlflow else mlflow_process.writer() as writer:
-        from pipelines.launch import Choices, launch
+        from pipelines.launch import Choices, launch, launch_checkpoint
 
-        outcome = launch(config, overrides, Choices(dist, quiet or as_json, not no_prefect), writer)
+        choices = Choices(dist, quiet or as_json, not no_prefect)
+        if checkpoint is None:
+            outcome = launch(config, overrides, choices, writer)
+        elif (found := launch_checkpoint(config, overrides, checkpoint, choices, writer)) is None:
+            click.echo(f"checkpoint {checkpoint[:12]} is decided already, or in another run's hands")
+            return
+        else:
+            outcome = found
     if as_json:
         click.echo(outcome.record.model_dump_json(indent=1))
         if outcome.error is not None:

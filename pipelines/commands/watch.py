@@ -1,0 +1,78 @@
+"""`tapeout watch`: a run for every new checkpoint."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipelines.config import LoadedConfig
+    from pipelines.watching.ledger import Checkpoint
+
+
+@click.command("watch")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--once", is_flag=True, help="Look until everything that is there is decided, then end.")
+@click.option("--ls", "listing", is_flag=True, help="Only list the checkpoints seen, and what became of them.")
+@click.option(
+    "--dist", type=click.Path(path_type=Path), default=Path("dist"), show_default=True, help="Bundles go here."
+)
+def command(config: Path, once: bool, listing: bool, dist: Path) -> None:
+    """Watch the `trigger` of CONFIG. With `tapeout up` and `tapeout deploy CONFIG`, each new checkpoint is an event on
+    Prefect that starts the deployment; without, it is run here.
+    """
+    from pipelines.config import parse
+    from pipelines.home import home
+    from pipelines.stack.running import adopt
+    from pipelines.watching.ledger import Ledger
+
+    loaded = parse(config)
+    if listing:
+        for seen in Ledger(home(), loaded.config.name).all():
+            click.echo(f"{seen.number:>4}  {seen.digest[:12]}  {seen.state:<9}  {seen.name}  {seen.reason}".rstrip())
+        return
+    adopt(home())
+    _watch(loaded, once, _event(loaded) if "PREFECT_API_URL" in os.environ else _child(loaded, dist))
+
+
+def _watch(loaded: LoadedConfig, once: bool, announce: Callable[[Checkpoint], str]) -> None:
+    from pipelines.errors import UserError
+    from pipelines.home import home, try_lock
+    from pipelines.watching.watcher import Watcher, wake_ups
+
+    watcher = Watcher(loaded, home(), announce, _say)
+    with try_lock(watcher.ledger.folder / "watcher.lock") as free:
+        if not free:
+            raise UserError(f"{loaded.config.name} is being watched already", "`tapeout watch --ls` shows what it sees")
+        for looks, _ in enumerate(wake_ups(loaded)):
+            watcher.step()
+            if once and looks and not any(checkpoint.open for checkpoint in watcher.ledger.all()):
+                return
+
+
+def _child(loaded: LoadedConfig, dist: Path) -> Callable[[Checkpoint], str]:
+    """Run it here and wait for its end: what comes of it is in the ledger."""
+
+    def start(checkpoint: Checkpoint) -> str:
+        command = [sys.executable, "-m", "pipelines.cli", "run", str(loaded.path), "--checkpoint", checkpoint.digest]
+        subprocess.run([*command, "--dist", str(dist)], check=False)
+        return ""
+
+    return start
+
+
+def _event(loaded: LoadedConfig) -> Callable[[Checkpoint], str]:
+    from pipelines.watching.event import emit
+
+    api = os.environ["PREFECT_API_URL"]
+    return lambda checkpoint: emit(api, loaded.config.name, checkpoint)
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)

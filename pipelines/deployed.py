@@ -1,0 +1,48 @@
+"""The flow that a Prefect deployment runs: a config, or a config for one checkpoint. Imported by Prefect's worker."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.states import Completed, Failed
+
+from pipelines.flow import inside_flow, state_of
+from pipelines.home import home
+from pipelines.mlflow_process import writer
+from pipelines.outcome import Outcome
+from pipelines.stack.running import adopt
+
+HERE = Path(__file__).resolve().parent.parent
+
+
+@flow(name="tapeout", persist_result=False)
+def tapeout(config: str, overrides: list[str], dist: str, checkpoint: str = "") -> Any:
+    """Run a config to its end.
+
+    Args:
+        config: path of the YAML file on the worker's machine.
+        overrides: KEY=VALUE each, as on the command line.
+        dist: folder that takes the bundle.
+        checkpoint: digest of a checkpoint that `tapeout watch` found; empty for the config's own source.
+    """
+    from pipelines.errors import TapeoutError
+    from pipelines.launch import Choices, launch, launch_checkpoint
+
+    adopt(home())
+    os.chdir(HERE)
+    choices = Choices(Path(dist), quiet=True)
+    ran: Outcome | None
+    try:
+        with writer() as tracking:
+            if checkpoint:
+                ran = launch_checkpoint(Path(config), overrides, checkpoint, choices, tracking, inside_flow)
+            else:
+                ran = launch(Path(config), overrides, choices, tracking, inside_flow)
+    except TapeoutError as error:
+        return Failed(message=str(error))
+    if ran is None:
+        return Completed(message=f"checkpoint {checkpoint[:12]} is decided already, or in another run's hands")
+    return state_of(ran)

@@ -1,0 +1,39 @@
+"""`trigger:` of a config: where new checkpoints land, and how one is known to be whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, Tag
+
+from pipelines.fields import which
+from stages.base import Frozen
+
+ATTEMPTS = 3
+
+
+class FolderTrigger(Frozen):
+    """A folder, local or mounted: every entry in it is a checkpoint, a file or a folder."""
+
+    folder: Path = Field(description="relative to the config file, or absolute")
+    pattern: str = Field("*", description="names of entries that are checkpoints; hidden ones never are")
+    marker: str | None = Field(
+        None,
+        description="written last: `NAME` + marker beside a file, or a file of that name in a folder; without one, "
+        "`quiet_s` decides",
+    )
+    quiet_s: float = Field(10.0, ge=0, description="seconds without a change after which an entry counts as whole")
+
+
+class UrlTrigger(Frozen):
+    """One file at an address that fsspec opens; a new ETag, or a new size and time, is a new checkpoint."""
+
+    url: str = Field(description="https, s3, gs, file, ...")
+    every_s: float = Field(60.0, gt=0, description="seconds between looks")
+
+
+Trigger = Annotated[
+    Annotated[FolderTrigger, Tag("folder")] | Annotated[UrlTrigger, Tag("url")],
+    which("folder", "url"),
+]

@@ -1,0 +1,131 @@
+"""The watch: look, remember, announce the oldest open checkpoint, see to those whose run was killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines.config import LoadedConfig
+from pipelines.errors import SourceError, UserError
+from pipelines.watching.attempt import overrides_for
+from pipelines.watching.finding import Finder, FolderFinder, UrlFinder
+from pipelines.watching.ledger import Checkpoint, Ledger, now
+from pipelines.watching.trigger import FolderTrigger
+
+LOST_AFTER_S = 120.0
+"""An announcement that no run answered by then went to a server that was away: it is made again."""
+LOOK_S = 1.0
+
+
+class Watcher:
+    """Watches one config's trigger. `announce` starts a run for a checkpoint, now or soon."""
+
+    def __init__(
+        self, loaded: LoadedConfig, home: Path, announce: Callable[[Checkpoint], str], say: Callable[[str], None]
+    ) -> None:
+        self._loaded, self._announce, self._say = loaded, announce, say
+        self.ledger = Ledger(home, loaded.config.name)
+        self.finder = finder_of(loaded, home)
+        self._trouble, self._unannounced = "", ""
+
+    def step(self) -> None:
+        """One look. What cannot be read now is said once, and looked for again."""
+        self._find()
+        self._settle_killed()
+        head = next((checkpoint for checkpoint in self.ledger.all() if checkpoint.open), None)
+        if head and (head.state == "waiting" or self._is_lost(head)):
+            self._say(f"{head.name}: starting, attempt {head.attempts + 1}")
+            self.ledger.update(head.digest, state="announced", announced=now())
+            if problem := self._announce(head):
+                self.ledger.update(head.digest, state="waiting")
+                self._trouble_with(problem)
+
+    def _find(self) -> None:
+        trouble = ""
+        try:
+            for found in self.finder.look():
+                overrides = overrides_for(self._loaded.config, found.path)
+                new = self.ledger.add(found.digest, found.name, overrides)
+                known = new or self.ledger.get(found.digest)
+                same = f"the same bytes as {known.name}" if known else ""
+                self._say(f"{found.name}: {'new' if new else same}, sha256 {found.digest[:12]}")
+        except SourceError as error:
+            trouble = error.message
+        if trouble != self._trouble:
+            self._say(trouble or f"{self._loaded.config.name}: can be watched again")
+        self._trouble = trouble
+
+    def _trouble_with(self, problem: str) -> None:
+        if problem != self._unannounced:
+            self._say(problem)
+        self._unannounced = problem
+
+    def _settle_killed(self) -> None:
+        for checkpoint in self.ledger.all():
+            if checkpoint.state == "running" and not self.ledger.is_claimed(checkpoint.digest):
+                settled = self._killed(checkpoint)
+                self._say(f"{checkpoint.name}: its run was killed; now {settled.state}")
+
+    def _killed(self, checkpoint: Checkpoint) -> Checkpoint:
+        fresh = self.ledger.get(checkpoint.digest)  # it may have been settled between the two looks
+        if fresh is None or fresh.state != "running" or self.ledger.is_claimed(fresh.digest):
+            return fresh or checkpoint
+        return self.ledger.failed(fresh, fresh.reason or "its run was killed")
+
+    def _is_lost(self, checkpoint: Checkpoint) -> bool:
+        if checkpoint.state != "announced" or self.ledger.is_claimed(checkpoint.digest):
+            return False
+        # a clock that was set back makes an announcement look younger, one set forward older: both only cost time
+        age = datetime.now(UTC) - datetime.fromisoformat(checkpoint.announced)
+        return abs(age.total_seconds()) > LOST_AFTER_S
+
+
+def finder_of(loaded: LoadedConfig, home: Path) -> Finder:
+    """What looks for the config's trigger.
+
+    Raises:
+        UserError: the config has none.
+    """
+    trigger = loaded.config.trigger
+    if trigger is None:
+        raise UserError(f"{loaded.path}: there is no `trigger` to watch", "trigger: {folder: checkpoints}")
+    if isinstance(trigger, FolderTrigger):
+        return FolderFinder(trigger, loaded.folder)
+    return UrlFinder(trigger, home / "watch" / loaded.config.name / "incoming")
+
+
+def wake_ups(loaded: LoadedConfig) -> Iterator[None]:
+    """Now and again every second, or at once when something changes in a watched folder on this machine."""
+    from watchfiles import watch
+
+    trigger = loaded.config.trigger
+    folder = loaded.folder / trigger.folder.expanduser() if isinstance(trigger, FolderTrigger) else None
+    yield
+    while True:
+        if folder is None or not folder.is_dir():
+            pause()
+            yield
+            continue
+        try:
+            for _ in watch(
+                folder,
+                debounce=200,
+                step=50,
+                rust_timeout=int(LOOK_S * 1000),
+                yield_on_timeout=True,
+                raise_interrupt=True,
+            ):
+                yield
+                if not folder.is_dir():
+                    break
+        except (FileNotFoundError, PermissionError):
+            pause()
+            yield
+
+
+def pause() -> None:
+    """Until the next look."""
+    import time
+
+    time.sleep(LOOK_S)
