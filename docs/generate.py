@@ -15,7 +15,10 @@ from pipelines.config import PipelineConfig, Step
 from pipelines.fields import Data, DataSource, Evaluation, Source
 from pipelines.manifest import Manifest
 from pipelines.measures import KINDS, of_quality
+from pipelines.notifying import Notify
+from pipelines.promotion import Promotion
 from pipelines.records import RunRecord
+from pipelines.watching.trigger import Trigger
 from stages.base import ROOT, load, names
 
 OUT = ROOT / "docs" / "config.md"
@@ -51,6 +54,9 @@ steps:
 Artifact kinds must chain: each step takes what the step before gives.
 """
 
+TRIGGERS = """Where `tapeout watch` looks for new checkpoints. [operating.md](operating.md) says how it goes on.
+"""
+
 METRICS = """`max_regression` is possible where a metric is compared with the reference. Quality is judged after every
 stage, everything else on the last artifact. [measuring.md](measuring.md) says how each number is taken.
 """
@@ -81,6 +87,10 @@ def _parts() -> Iterator[str]:
         yield from _section(3, f"`{_place(model)}`", model)
     yield from _section(2, "`budgets`", Budget)
     yield f"\n### Metrics\n\n{METRICS}\n{_metrics()}\n"
+    yield f"\n## `trigger`\n\n{TRIGGERS}"
+    yield from _union(Trigger)
+    yield from _section(2, "`promotion`", Promotion)
+    yield from _section(2, "`notify`", Notify)
     yield f"\n## Exit codes\n\n{_exit_codes()}\n"
     yield from _document("The JSON report", REPORT, RunRecord, ())
     shown: list[type[BaseModel]] = [RunRecord, *models_in(RunRecord)]

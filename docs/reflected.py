@@ -12,6 +12,7 @@ from pydantic import BaseModel, JsonValue, StringConstraints
 from pydantic.fields import FieldInfo
 
 from pipelines.fields import DataSource, Source
+from pipelines.watching.trigger import Trigger
 from stages.base import Artifact, Stage
 
 Model = type[BaseModel]
@@ -80,7 +81,7 @@ def _model(model: Model) -> str:
     """A source is called by the key that tells it apart, as in the config."""
     if issubclass(model, Stage):
         return STAGE
-    keyed = model in (*parts_of(Source), *parts_of(DataSource))
+    keyed = model in (*parts_of(Source), *parts_of(DataSource), *parts_of(Trigger))
     return f"`{next(iter(model.model_fields))}:`" if keyed else model.__name__
 
 

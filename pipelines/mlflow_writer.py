@@ -1,4 +1,4 @@
-"""The only module that imports MLflow: a process that reads a run as JSON lines and writes it to the tracking store.
+"""A process that reads a run as JSON lines and writes it to MLflow, which only it and `mlflow_registry` import.
 
 Each line on standard output is what is known so far, and replaces the one before. An error of MLflow ends the
 process with a traceback on standard error, which the orchestrator quotes: isolation instead of catching.
