@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,26 +26,27 @@ def run(pipeline: Pipeline, ending: Ending) -> Outcome:
     """Run the pipeline as a flow on the Prefect server of PREFECT_API_URL, or on a temporary one."""
     home = pipeline.workshop.home
     os.environ |= prefect_variables(home)
-    with nullcontext() if "PREFECT_API_URL" in os.environ else temporary_server(home):
-        return _run(pipeline, ending)
+    if "PREFECT_API_URL" not in os.environ:
+        serve_temporarily(home)
+    return _run(pipeline, ending)
 
 
-@contextmanager
-def temporary_server(home: Path) -> Iterator[None]:
-    """A Prefect server for the length of the block, which starts while Prefect is imported here.
+def serve_temporarily(home: Path) -> None:
+    """Start a Prefect server for the rest of this process; it comes up while Prefect is imported here.
 
-    Prefect's own outlives a killed run; this one does not.
+    Prefect's own outlives a killed run; this one does not. The address has to be known before the import, which reads
+    the settings once for all: Prefect would start its own beside this one.
+
+    Raises:
+        ToolFailed: it does not come up.
     """
     (home / "prefect").mkdir(parents=True, exist_ok=True)
     service = temporary_prefect_server(home, free_port())
-    with Child(service) as child:
-        _import_prefect()
-        child.wait_until_well()
-        os.environ["PREFECT_API_URL"] = service.health.removesuffix("/health")
-        try:
-            yield
-        finally:
-            del os.environ["PREFECT_API_URL"]
+    os.environ["PREFECT_API_URL"] = service.health.removesuffix("/health")
+    child = Child(service)
+    atexit.register(child.stop)  # before the import: Prefect sends its last events in handlers that run earlier
+    _import_prefect()
+    child.wait_until_well()
 
 
 def _import_prefect() -> None:

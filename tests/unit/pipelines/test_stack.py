@@ -214,3 +214,40 @@ def children(pid: int) -> list[int]:
 
 def cmdline(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+FLOW = """
+import os, signal, sys
+from pathlib import Path
+from pipelines.flow import serve_temporarily
+from pipelines.stack.services import prefect_variables
+home = Path(sys.argv[1])
+os.environ |= prefect_variables(home)
+serve_temporarily(home)
+from prefect import flow
+@flow
+def nothing():
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    print(os.environ["PREFECT_API_URL"], children)
+nothing()
+sys.stdout.flush()
+if sys.argv[2] == "killed": os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("end", "code"), [("killed", -signal.SIGKILL), ("left", 0)])
+def test_a_run_has_one_temporary_server_which_ends_with_it(tmp_path: Path, end: str, code: int) -> None:
+    own = {name: text for name, text in os.environ.items() if name != "PREFECT_API_URL"}
+    made = subprocess.run(
+        [sys.executable, "-c", FLOW, tmp_path, end], env=own, stdout=subprocess.PIPE, text=True, check=False
+    )
+    api, *servers = made.stdout.split()
+
+    deadline = time.monotonic() + 15
+    while any(Path(f"/proc/{pid}").exists() for pid in servers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert made.returncode == code
+    assert len(servers) == 1
+    assert not Path(f"/proc/{servers[0]}").exists()
+    assert not answers(f"{api}/health")
