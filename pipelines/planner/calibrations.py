@@ -1,0 +1,63 @@
+"""What measured runs say of a machine, an engine and a format, in place of the defaults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipelines.planner.efficiency import Efficiency, default
+from pipelines.planner.formats import Format, Prior, prior
+from pipelines.planner.hardware import Hardware
+from pipelines.planner.shapes import Decoder
+from stages.base import Frozen
+
+NAME = "calibration.json"
+ANY_FORMAT = "*"
+
+
+class Fitted(Frozen):
+    """One fit. `format` is `*` for the engine's own, which stands for formats that were not measured."""
+
+    hardware: str
+    engine: str
+    format: str
+    efficiency: Efficiency
+
+
+class MeasuredQuality(Frozen):
+    """The median of what gates measured of one format on one model."""
+
+    parameters: int
+    format: str
+    perplexity: float
+    gates: int
+
+
+class Calibrations(Frozen):
+    """Everything that was fitted; empty until `tapeout plan --calibrate` has been run."""
+
+    fitted: tuple[Fitted, ...] = ()
+    qualities: tuple[MeasuredQuality, ...] = ()
+    margins: dict[str, float] = {}
+
+    def efficiency(self, hardware: Hardware, engine: str, form: Format) -> Efficiency:
+        """The fit of that format, else of the engine on that machine, else the default."""
+        own = {
+            item.format: item.efficiency
+            for item in self.fitted
+            if (item.hardware, item.engine) == (hardware.key, engine)
+        }
+        return own.get(form.name) or own.get(ANY_FORMAT) or default(hardware, engine, form)
+
+    def prior(self, model: Decoder, form: Format) -> Prior:
+        """What three gates measured of the same size and format, else the table's prior."""
+        for item in self.qualities:
+            if item.format == form.name and abs(item.parameters / model.parameters - 1) < 0.02 and item.gates >= 3:
+                return Prior(perplexity=item.perplexity, task=0, source=f"median of {item.gates} gates")
+        return prior(form.name, model.parameters)
+
+
+def load(home: Path) -> Calibrations:
+    """What was fitted on this machine."""
+    file = home / NAME
+    return Calibrations.model_validate(json.loads(file.read_text())) if file.is_file() else Calibrations()

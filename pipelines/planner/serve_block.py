@@ -1,0 +1,44 @@
+"""The serving settings that follow from an option, under vLLM's names; `engine_files` writes each engine's own."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from pipelines.planner.prediction import Case, Option, Prediction, adapter_slots
+
+HOST_ADAPTERS = 1000
+USUAL_CONTEXT = 4096
+
+
+def context_length(case: Case, found: Prediction) -> int:
+    """Prompt and output; without a GPU at least 4,096 where they fit, since a chat grows."""
+    needed = case.work.prompt + case.work.output
+    if not case.edge:
+        return needed
+    fits = int(found.room_bytes / case.model.kv_bytes())
+    return min(max(needed, USUAL_CONTEXT), fits, case.model.max_context or fits)
+
+
+def settings(case: Case, option: Option, found: Prediction) -> dict[str, JsonValue]:
+    """The `serve:` block of a plan."""
+    work = case.work
+    block: dict[str, JsonValue] = {
+        "engine": option.engine,
+        "tensor_parallel_size": option.split,
+        "replicas": option.replicas,
+        "gpu_memory_utilization": case.limits.memory_share,
+        "max_model_len": context_length(case, found),
+        "max_num_seqs": max(1, min(found.concurrency, found.batch)),
+        "quantization": option.format.method if not option.format.gguf else option.format.gguf,
+        "kv_cache_dtype": "fp8" if option.kv_bits == 8 else "auto",
+        "enable_prefix_caching": option.prefix_cache and (work.shared > 0 or work.adapters > 1 or case.edge),
+        "enable_chunked_prefill": option.paged and not case.edge,
+    }
+    if work.adapters > 1:
+        block |= {
+            "max_loras": adapter_slots(work),
+            "max_lora_rank": work.rank,
+            "max_cpu_loras": min(HOST_ADAPTERS, work.adapters),
+            "routing": "adapter affinity: a customer's requests to the replica that holds its adapters",
+        }
+    return block
