@@ -16,6 +16,7 @@ from pipelines.errors import ConfigErrors, Interrupted, TapeoutError
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
 COMMANDS = (
+    "plan",
     "run",
     "compare",
     "validate",

@@ -50,6 +50,7 @@ class Plan(Frozen):
     model: str
     parameters: int
     hardware: str
+    hardware_kind: str = "gpu"
     devices: int
     workload: Workload | None
     goals: Goals

@@ -80,6 +80,7 @@ def answer(model: Encoder, hardware: Hardware, count: int, goals: Goals, limits:
         model=model.name,
         parameters=model.parameters,
         hardware=hardware.name,
+        hardware_kind=hardware.kind,
         devices=count,
         workload=None,
         goals=goals,

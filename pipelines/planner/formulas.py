@@ -112,4 +112,4 @@ def arithmetic_intensity_share(flop_per_byte: float, peak: float, bandwidth: flo
 
 def symmetric_step(largest: float, bits: int = 8) -> float:
     """Width of one step of symmetric quantization by the largest magnitude; values under half of it become 0."""
-    return largest / (2 ** (bits - 1) - 1)
+    return float(largest / (2 ** (bits - 1) - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from pipelines.errors import UserError
-from pipelines.mistakes import did_you_mean, from_pydantic
+from pipelines.mistakes import from_pydantic
 from stages.base import ROOT, Frozen
 
 CATALOGUE = ROOT / "targets" / "hardware.yaml"
@@ -132,7 +133,9 @@ def _named(name: str) -> Hardware:
     catalogue = _catalogue()
     if name not in catalogue["machines"]:
         known = [*catalogue["machines"], "detect"]
-        raise UserError(f"no hardware called `{name}`", did_you_mean(name, known) or f"known: {', '.join(known)}")
+        near = [item for item in known if item.startswith(name)] or get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(f'`{item}`' for item in near)}?" if near else f"known: {', '.join(known)}"
+        raise UserError(f"no hardware called `{name}`", hint)
     return entry(name, catalogue["machines"][name], catalogue["sources"], str(CATALOGUE.relative_to(ROOT)))
 
 

@@ -65,6 +65,7 @@ def answer(question: Question, calibrations: Calibrations = UNCALIBRATED) -> Pla
         model=model.name,
         parameters=model.parameters,
         hardware=case.hardware.name,
+        hardware_kind=case.hardware.kind,
         devices=case.count,
         workload=case.work,
         goals=case.goals,
@@ -246,3 +247,13 @@ def _pipeline(case: Case, chosen: Weighed | None) -> dict[str, JsonValue]:
         stages += [{"quantize": fields | ({"group": form.group} if form.group else {})}, "evaluate"]
     gates: dict[str, JsonValue] = {"ppl_rel_max": case.goals.perplexity, "task_drop_max": case.goals.task}
     return {"stages": [*stages, "benchmark", "serve_config"], "gates": gates}
+
+
+def verdict_of(question: Question, calibrations: Calibrations) -> tuple[Verdict, str]:
+    """The verdict and the chosen option alone."""
+    if isinstance(question.model, Encoder):
+        found = encoders.answer(question.model, question.hardware, question.count, question.goals, question.limits)
+        return found.verdict, encoders.target_of(question.hardware)
+    case = Case(question.model, question.hardware, question.count, question.work, question.goals, question.limits)
+    choice = _choose(case, weigh_all(case, calibrations), calibrations)
+    return choice.verdict, str(choice.chosen.option) if choice.chosen else "none"

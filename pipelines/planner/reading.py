@@ -185,7 +185,7 @@ def _named(name: str) -> Decoder | None:
 
     known = load(KNOWN)
     if name in known:
-        return Decoder(name=name, **known[name])
+        return Decoder(name=name, **{key: value for key, value in known[name].items() if key != "source"})
     if "/" not in name:
         hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
         raise UserError(f"no model `{name}`: no file, no folder, no known name", f"{hint}; or shapes: {BY_HAND}")
