@@ -35,7 +35,20 @@ def run_params(run: RunStart) -> dict[str, str]:
 def stage_params(record: StageRecord) -> dict[str, str]:
     """The stage's fields under their config names, and what it made."""
     facts = {"stage": record.stage, "role": record.role, "kind": record.kind, "env": record.env, "facts": record.facts}
-    return flat("", record.fields) | flat("", {name: fact for name, fact in facts.items() if fact is not None})
+    return (
+        _planned(record)
+        | flat("", record.fields)
+        | flat("", {name: fact for name, fact in facts.items() if fact is not None})
+    )
+
+
+def _planned(record: StageRecord) -> dict[str, str]:
+    """Which figures the planner's predictions came from."""
+    seen = record.sighting
+    if seen is None:
+        return {}
+    told = {"engine": seen.engine, "format": seen.format.name, "catalogue": seen.catalogue}
+    return flat("plan", {**told, "calibrated": seen.calibrated})
 
 
 def flat(prefix: str, value: JsonValue | Mapping[str, JsonValue]) -> dict[str, str]:
@@ -63,7 +76,16 @@ def stage_metrics(record: StageRecord) -> dict[str, float]:
     """What was measured of a stage, and what it cost."""
     measured = dict(metrics(record.report)) if record.report else {}
     costs = {"seconds": record.seconds, "evaluation_seconds": record.evaluation_seconds}
-    return {"size_bytes": float(record.size_bytes)} | costs | measured
+    return {"size_bytes": float(record.size_bytes)} | costs | measured | _checked_predictions(record)
+
+
+def _checked_predictions(record: StageRecord) -> dict[str, float]:
+    """What the planner expected, what came, and how far off it was: pred_, meas_ and err_ of each figure."""
+    found: dict[str, float] = {}
+    for item in record.sighting.values if record.sighting else ():
+        found |= {f"pred_{item.name}": item.predicted, f"meas_{item.name}": item.measured}
+        found[f"err_{item.name}"] = item.error
+    return found
 
 
 def series(run: RunRecord) -> Iterator[tuple[str, float, int]]:

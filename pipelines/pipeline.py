@@ -20,12 +20,14 @@ from pipelines.data.texts import Texts, read_texts
 from pipelines.errors import BudgetExceeded, TapeoutError
 from pipelines.keys import step_parts
 from pipelines.making import Made, Recipe, obtain
-from pipelines.measures import DeviceFacts
+from pipelines.measures import DeviceFacts, Report
 from pipelines.measuring import Bench, Measurer, Subject
 from pipelines.measuring_images import ImageMeasurer
 from pipelines.measuring_texts import TextMeasurer
 from pipelines.origin import source_fields, source_recipe
 from pipelines.plan import Plan, PlannedStep
+from pipelines.planner.sightings import Sighting
+from pipelines.planner.watching import sighting
 from pipelines.progress import Progress
 from pipelines.promotion import FIRST, Promoted, Promotion
 from pipelines.records import DataRecord, StageRecord
@@ -199,6 +201,7 @@ class Pipeline:
             planned.number,
             role="candidate",
             report=comparison.candidate,
+            sighting=self._sighting(measurer, candidate, comparison.candidate),
             verdicts=comparison.verdicts,
             evaluation_seconds=seconds,
             status="halted" if failed else "completed",
@@ -232,6 +235,12 @@ class Pipeline:
         )
         with self.measurer(model, data, against=theirs, budgets=promotion.budgets) as measurer:
             return challenge(promotion, champion, measurer, candidate)
+
+    def _sighting(self, measurer: Measurer, candidate: Candidate, report: Report) -> Sighting | None:
+        subject, reference = candidate.subject, measurer.reference.artifact
+        evaluation, home = self.loaded.config.evaluation, self.workshop.home
+        target = name_of(subject.target)
+        return sighting(home, reference, subject.artifact, target, evaluation, report, candidate.size_bytes)
 
     def _baseline(self, subject: Subject) -> Subject | None:
         """The first artifact that this runtime opened: before it nothing of the runtime was quantized, or slowed."""

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 
 from pipelines.budget import Budget, Verdict
 from pipelines.measures import DeviceFacts, Report
+from pipelines.planner.sightings import Sighting
 from pipelines.promotion import Promoted
 from stages.base import Frozen, Table
 
@@ -35,6 +36,7 @@ class StageRecord(Frozen):
     size_bytes: int = 0
     report: Report | None = None
     verdicts: tuple[Verdict, ...] = ()
+    sighting: Sighting | None = Field(None, description="what `tapeout plan` predicts of it, beside what was measured")
     unmeasured: str = Field("", description="why this machine could not open the artifact: it is not judged")
     log: Path | None = None
     message: str = ""

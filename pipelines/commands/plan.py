@@ -88,6 +88,7 @@ def _question(model: str, given: dict[str, Any]) -> Question:
     from pydantic import ValidationError
 
     from pipelines.errors import UserError
+    from pipelines.home import home
     from pipelines.mistakes import from_pydantic
     from pipelines.planner import hardware, reading
     from pipelines.planner.planning import Question
@@ -111,7 +112,7 @@ def _question(model: str, given: dict[str, Any]) -> Question:
             mistakes += from_pydantic("tapeout plan", "", kind, error.errors())
     if mistakes:
         raise UserError("\n\n".join(mistakes))
-    machine = hardware.find(given["hardware"], given["price"])
+    machine = hardware.find(given["hardware"], given["price"], home() / "planner")
     return Question(model=reading.read(model), hardware=machine, count=given["count"], **built)
 
 
@@ -120,7 +121,7 @@ def _answer(model: str, question: Question, given: dict[str, Any]) -> None:
     from pipelines.planner.calibrations import load
     from pipelines.planner.planning import answer
 
-    plan = answer(question, load(home()))
+    plan = answer(question, load(home() / "planner"))
     if given["as_json"]:
         click.echo(plan.model_dump_json(indent=1))
     elif given["explain"]:
@@ -158,7 +159,7 @@ def _sweep(question: Question, given: dict[str, Any]) -> None:
     from pipelines.planner.calibrations import load
 
     over = sweep.axes(given["sweep"])
-    cells = sweep.sweep(question, over, load(home()))
+    cells = sweep.sweep(question, over, load(home() / "planner"))
     if given["as_json"]:
         click.echo("[" + ",\n".join(cell.model_dump_json() for cell in cells) + "]")
     else:
@@ -169,4 +170,28 @@ def _sweep(question: Question, given: dict[str, Any]) -> None:
 
 
 def _from_runs(given: dict[str, Any]) -> None:
-    raise click.UsageError(f"no runs: {given}")
+    import json
+
+    from rich.console import Console
+
+    from pipelines.errors import UserError
+    from pipelines.home import home
+    from pipelines.planner import audit, calibrations, fitting
+    from pipelines.planner.audit_table import audit_table
+
+    seen = audit.sightings_in(home() / "runs")
+    if not seen:
+        hint = "`tapeout run` a config with `evaluation.speed` first: every run is a test of the predictions"
+        raise UserError(f"no run in {home() / 'runs'} was predicted", hint)
+    if given["calibrate"]:
+        fitted_to, held_out = fitting.split(seen)
+        found = fitting.fit(fitted_to)
+        rows = audit.with_calibrations(held_out or fitted_to, found)
+        calibrations.save(home() / "planner", fitting.fit(seen).model_copy(update={"margins": audit.margins(rows)}))
+        title = f"fitted to {len(fitted_to)} runs, judged on {len(held_out) or 'the same'}"
+    else:
+        rows, title = audit.as_logged(seen), f"{len(seen)} runs, as predicted at the time"
+    if given["as_json"]:
+        click.echo(json.dumps([{**row.model_dump(), "untrusted": row.untrusted} for row in rows], indent=1))
+        return
+    Console().print(audit_table(rows, title))

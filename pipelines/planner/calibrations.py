@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from pipelines.planner.efficiency import Efficiency, default
@@ -57,7 +58,17 @@ class Calibrations(Frozen):
         return prior(form.name, model.parameters)
 
 
-def load(home: Path) -> Calibrations:
+def load(folder: Path) -> Calibrations:
     """What was fitted on this machine."""
-    file = home / NAME
+    file = folder / NAME
     return Calibrations.model_validate(json.loads(file.read_text())) if file.is_file() else Calibrations()
+
+
+def save(folder: Path, calibrations: Calibrations) -> Path:
+    """Keep the calibrations for this home, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / NAME
+    beside = file.with_suffix(f".{os.getpid()}")
+    beside.write_text(calibrations.model_dump_json(indent=1), encoding="utf-8")
+    beside.replace(file)
+    return file

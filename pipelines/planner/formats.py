@@ -23,6 +23,8 @@ class Format(Frozen):
     name: str
     bits: int = 16
     group: int | None = Field(None, description="weights that share a scale")
+    scale_bits: int = Field(20, description="of a group: 16 for its scale and 4 for a zero point, if it has one")
+    head_bits: float = Field(16, description="a weight of the output head and the embedding; GGUF has its own rule")
     gguf: str | None = Field(None, description="llama.cpp's type, for its files")
     maths: str = "fp16"
     kinds: tuple[Kind, ...] = ("gpu",)
@@ -52,17 +54,17 @@ class Format(Frozen):
         """b: bytes a parameter; of a GGUF mixture, those of its most frequent type."""
         if self.gguf:
             return gguf_types.bits_of(gguf_types.BASE[self.gguf]) / 8
-        return group_bytes(self.bits, self.group) if self.group else self.bits / 8
+        return group_bytes(self.bits, self.group, self.scale_bits) if self.group else self.bits / 8
 
     def head_bytes(self, model: Decoder) -> float:
-        """Of the output head: 16 bits a weight, but for GGUF."""
-        return gguf_types.head_bytes(model, self.gguf) if self.gguf else 2.0 * model.head
+        """Of the output head: 16 bits a weight unless told otherwise, but for GGUF."""
+        return gguf_types.head_bytes(model, self.gguf) if self.gguf else self.head_bits / 8 * model.head
 
     def embedding_bytes(self, model: Decoder) -> float:
         """Of the embedding; a tied one is the head."""
         if self.gguf:
             return gguf_types.embedding_bytes(model, self.gguf)
-        return 0.0 if model.tied else 2.0 * model.head
+        return 0.0 if model.tied else self.head_bits / 8 * model.head
 
     def weight_bytes(self, model: Decoder) -> float:
         """W = Pl·b + 2(Ph+embedding)."""

@@ -15,9 +15,9 @@ KERNEL_S = 5e-6
 QUEUE_TAIL = 1.5  # p95 as three times the mean wait of an M/D/1 queue, which is rho·T/(2(1-rho))
 
 
-def group_bytes(bits: int, group: int) -> float:
+def group_bytes(bits: int, group: int, scale_bits: int = 20) -> float:
     """Bytes a parameter of weights in groups, b=(bits+20/g)/8: a 16-bit scale and a 4-bit zero point each."""
-    return (bits + 20 / group) / 8
+    return (bits + scale_bits / group) / 8
 
 
 def contiguous_concurrency(room: float, kv_bytes: float, max_length: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -55,13 +56,15 @@ class Hardware(Frozen):
         return self.name
 
 
-def find(name: str, price: float | None = None) -> Hardware:
-    """The machine of a catalogue name, of `detect`, or of a YAML file.
+def find(name: str, price: float | None = None, kept: Path | None = None) -> Hardware:
+    """The machine of a catalogue name, of `detect` (measured once, then `kept` in that folder), or of a YAML file.
 
     Raises:
         UserError: nothing of that name, or an entry that lacks a figure which no plan can do without.
     """
-    found = detect() if name == "detect" else _own(Path(name)) if name.endswith((".yaml", ".yml")) else _named(name)
+    found = (
+        detected(kept) if name == "detect" else _own(Path(name)) if name.endswith((".yaml", ".yml")) else _named(name)
+    )
     return found if price is None else found.model_copy(update={"price_per_hour": price})
 
 
@@ -170,6 +173,23 @@ def detect() -> Hardware:
         price_per_hour=0.0,
         sources={"bandwidth_gb_s": "measured now", "tflops.fp32": "cores x instruction set x 2.3 GHz, recalled"},
     )
+
+
+def detected(kept: Path | None) -> Hardware:
+    """The machine at hand, as it was measured the first time: what calibrations are relative to may not wander."""
+    if kept is None:
+        return detect()
+    from pipelines.device import device_facts
+
+    file = kept / f"hardware-{device_facts().identity}.json"
+    if file.is_file():
+        return Hardware.model_validate_json(file.read_text(encoding="utf-8"))
+    found = detect()
+    kept.mkdir(parents=True, exist_ok=True)
+    beside = file.with_suffix(f".{os.getpid()}")
+    beside.write_text(found.model_dump_json(), encoding="utf-8")
+    beside.replace(file)
+    return found
 
 
 def _same(name: str, told: str) -> bool:

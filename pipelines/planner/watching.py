@@ -1,0 +1,54 @@
+"""Predicts what a run is about to measure, so that every run tests the planner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.errors import UserError
+from pipelines.fields import Evaluation
+from pipelines.measures import Report
+from pipelines.planner import calibrations, hardware
+from pipelines.planner.reading import from_folder
+from pipelines.planner.sightings import Sighting, compared, engine_of, figures, format_of
+from stages.base import Artifact
+
+WEIGHTS = (".safetensors", ".bin", ".gguf", ".onnx", ".data")
+
+
+def sighting(
+    home: Path, reference: Artifact, candidate: Artifact, target: str, evaluation: Evaluation, report: Report, size: int
+) -> Sighting | None:
+    """The prediction beside the measurement; None for what the planner has no formulas for."""
+    form = format_of(candidate.kind, candidate.facts, {})
+    if evaluation.speed is None or form is None or not (reference.path / "config.json").is_file():
+        return None
+    try:
+        model = from_folder(reference.path)
+    except UserError:
+        return None  # no decoder: nothing is predicted of it
+    speed = evaluation.speed
+    machine = hardware.detected(home / "planner")
+    known = calibrations.load(home / "planner")
+    engine = engine_of(target)
+    reached = known.efficiency(machine, engine, form)
+    longest = max(speed.prompt_tokens) + speed.tokens
+    seen = Sighting(
+        hardware=machine,
+        engine=engine,
+        format=form,
+        model=model,
+        prompts=speed.prompt_tokens,
+        tokens=speed.tokens,
+        context=max(longest, evaluation.perplexity.window if evaluation.perplexity else 0, 512),
+        companions=_companions(reference.path),
+        calibrated=reached.calibrated,
+        catalogue=hardware.catalogue_version(),
+    )
+    values = tuple(compared(seen, reached, known, figures(report.metrics, size)))
+    return seen.model_copy(update={"values": values})
+
+
+def _companions(folder: Path) -> int:
+    """Bytes of the tokenizer and the configuration, which a folder of weights has beside them."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in WEIGHTS)
+    return sum(path.stat().st_size for path in files)

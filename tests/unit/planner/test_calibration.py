@@ -1,0 +1,176 @@
+"""Efficiencies fitted to runs whose truth is known, and the audit that says whether to trust them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "pipelines"))
+from commanding import Command, home, tapeout
+from questions import decoder
+from samples import run_record
+
+from pipelines.mlflow_entries import stage_metrics, stage_params
+from pipelines.planner import audit, fitting
+from pipelines.planner.calibrations import Calibrations, load, save
+from pipelines.planner.efficiency import Efficiency
+from pipelines.planner.formats import Format
+from pipelines.planner.hardware import Hardware
+from pipelines.planner.sightings import Sighting, compared, format_of, predictions, size_bytes
+
+__all__ = ["home", "tapeout"]
+MACHINE = Hardware(name="two cores", kind="cpu", memory_bytes=16e9, bandwidth=20e9, peaks={"fp32": 3e11, "int8": 1e12})
+TRUTH = {
+    "q8_0": Efficiency(compute=0.30, attention=0.5, bandwidth=0.55, step_s=4e-3, server_s=1e-3, working_bytes=2e8),
+    "q6_k": Efficiency(compute=0.20, attention=0.5, bandwidth=0.60, step_s=4e-3, server_s=1e-3, working_bytes=2e8),
+    "q4_k_m": Efficiency(compute=0.25, attention=0.5, bandwidth=0.50, step_s=4e-3, server_s=1e-3, working_bytes=2e8),
+}
+NOISE = (1.0, 1.02, 0.98)
+
+
+def seen(name: str, prompt: int, noise: float = 1.0) -> Sighting:
+    """A run as it would be measured on a machine of the true efficiency, predicted by the defaults."""
+    bare = Sighting(
+        hardware=MACHINE,
+        engine="llama.cpp",
+        format=Format(name=name, gguf=name, kinds=("cpu",)),
+        model=decoder("smollm2-135m"),
+        prompts=(prompt,),
+        tokens=32,
+        context=520,
+    )
+    true = {key: value * noise for key, value in predictions(bare, TRUTH[name], Calibrations()).items()}
+    reached = Calibrations().efficiency(MACHINE, "llama.cpp", bare.format)
+    return bare.model_copy(update={"values": tuple(compared(bare, reached, Calibrations(), true))})
+
+
+RUNS = [seen(name, prompt, noise) for name in TRUTH for prompt, noise in zip((64, 128, 512), NOISE, strict=True)]
+UNSEEN = [seen(name, prompt) for name in TRUTH for prompt in (96, 256)]
+
+
+def medians(rows: list[audit.Row]) -> dict[str, float]:
+    return {row.metric: row.median for row in rows}
+
+
+def test_a_fit_predicts_runs_that_it_has_not_seen() -> None:
+    before = medians(audit.with_calibrations(UNSEEN, Calibrations()))
+    after = medians(audit.with_calibrations(UNSEEN, fitting.fit(RUNS)))
+
+    assert before["tbt_p50_ms"] > 0.15
+    assert after["tbt_p50_ms"] < 0.08
+    assert after["ttft_p50_ms"] < 0.15
+    assert after["peak_memory_bytes"] < 0.05
+
+
+def test_fewer_than_three_runs_calibrate_nothing() -> None:
+    assert fitting.fit(RUNS[:2]).fitted == ()
+
+
+def test_a_format_without_runs_takes_its_engine_s_fit() -> None:
+    fitted = fitting.fit([run for run in RUNS if run.format.name != "q6_k"])
+    form = Format(name="q6_k", gguf="q6_k", kinds=("cpu",))
+
+    reached = fitted.efficiency(MACHINE, "llama.cpp", form)
+
+    assert reached.calibrated == 6
+    assert reached == fitted.fitted[0].efficiency
+
+
+def test_an_outlier_moves_the_fit_little() -> None:
+    slow = seen("q8_0", 200, noise=3.0)
+
+    rows = audit.with_calibrations(UNSEEN, fitting.fit([*RUNS, slow]))
+
+    assert medians(rows)["tbt_p50_ms"] < 0.08
+
+
+def test_a_fifth_of_the_runs_is_held_out_whatever_their_order() -> None:
+    fitted, held = fitting.split(RUNS)
+
+    assert (len(fitted), len(held)) == (7, 2)
+    assert fitting.split(RUNS[::-1]) == (fitted, held)
+
+
+def test_three_gates_outrank_a_prior_of_quality() -> None:
+    gates = [run.model_copy(update={"values": (*run.values, run.values[0].model_copy(
+        update={"name": "perplexity_change", "measured": 0.02}))}) for run in RUNS]  # fmt: skip
+
+    fitted = fitting.fit(gates)
+    prior = fitted.prior(decoder("smollm2-135m"), Format(name="q4_k_m", gguf="q4_k_m"))
+
+    assert (prior.perplexity, prior.source) == (0.02, "median of 3 gates")
+
+
+def test_far_off_predictions_are_not_trusted_and_widen_the_margins() -> None:
+    rows = audit.as_logged([seen(name, 128, noise=5.0) for name in TRUTH] * 2)
+    found = {row.metric: row for row in rows}
+
+    assert found["tbt_p50_ms"].untrusted
+    assert audit.margins(rows)["tbt"] == found["tbt_p50_ms"].p90
+    assert not audit.as_logged(RUNS[:3])[-1].untrusted  # too few runs to say so
+
+
+@pytest.mark.parametrize(
+    ("file_type", "megabytes"),
+    [("f16", 270.885728), ("q8_0", 144.810848), ("q6_k", 138.382688), ("q5_k_m", 112.103264), ("q4_k_m", 105.45392),
+     ("q3_k_m", 93.509984), ("q2_k", 88.201568)],
+)  # fmt: skip
+def test_the_size_of_a_gguf_is_predicted_within_a_thousandth(file_type: str, megabytes: float) -> None:
+    run = seen("q8_0", 64).model_copy(update={"format": Format(name=file_type, gguf=file_type)})
+
+    assert size_bytes(run) / 1e6 == pytest.approx(megabytes, rel=1e-3)  # measured, bench/results/ladder.json
+
+
+def test_the_format_of_an_artifact_is_told_from_its_facts() -> None:
+    four = format_of("openvino", {"precision": "int4", "group_size": 64}, {})
+    gguf = format_of("gguf", {"precision": "q4_k_m"}, {})
+
+    assert gguf is not None
+    assert gguf.gguf == "q4_k_m"
+    assert four is not None
+    assert (four.bits, four.group, four.head_bits) == (4, 64, 8)
+    assert format_of("tensorrt", {}, {}) is None
+
+
+def test_mlflow_gets_what_was_predicted_measured_and_the_error() -> None:
+    record = run_record().stages[-1].model_copy(update={"sighting": RUNS[0]})
+
+    metrics = stage_metrics(record)
+
+    assert metrics["pred_tbt_p50_ms"] / metrics["meas_tbt_p50_ms"] - 1 == pytest.approx(metrics["err_tbt_p50_ms"])
+    assert stage_params(record)["plan.engine"] == "llama.cpp"
+
+
+def test_calibrate_and_audit_read_the_runs_of_the_home(tapeout: Command, home: Path) -> None:
+    for number, run in enumerate(RUNS):
+        record = run_record()
+        last = record.stages[-1].model_copy(update={"sighting": run, "artifact": f"{number:064d}"})
+        folder = home / "runs" / f"run-{number}"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(
+            record.model_copy(update={"stages": (*record.stages[:-1], last)}).model_dump_json()
+        )
+
+    fitted = tapeout("plan", "--calibrate", "--json").json
+    audited = tapeout("plan", "--audit")
+
+    assert {row["metric"] for row in fitted} >= {"size_bytes", "tbt_p50_ms", "ttft_p50_ms"}
+    assert all(row["n"] == 2 for row in fitted)
+    assert audited.out.startswith("9 runs, as predicted at the time ")
+    assert load(home / "planner").fitted
+
+
+def test_an_audit_without_runs_says_how_to_get_some(tapeout: Command) -> None:
+    ended = tapeout("plan", "--audit")
+
+    assert ended.code == 2
+    assert "was predicted\n\nhint: `tapeout run` a config with `evaluation.speed` first" in ended.err
+
+
+def test_kept_calibrations_are_read_back(tmp_path: Path) -> None:
+    fitted = fitting.fit(RUNS)
+
+    save(tmp_path, fitted)
+
+    assert load(tmp_path) == fitted
+    assert load(tmp_path / "nowhere") == Calibrations()
