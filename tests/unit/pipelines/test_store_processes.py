@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,9 @@ def test_processes_without_a_lock_publish_the_same_artifacts_without_harm(store:
 # SIGKILL
 
 
-def publish_for_ever(root: Path, start: int) -> None:
+def publish_for_ever(root: Path, start: int, begun: Event) -> None:
     store = Store(root)
+    begun.set()
     for i in itertools.count(start):
         publish(store, str(i % 5) * 64, f"weights {i % 7}", 300_000)
         if i % 3 == 1:
@@ -91,9 +93,11 @@ def test_a_kill_at_any_moment_leaves_whole_artifacts_or_none(store: Store, caplo
     moments = random.Random(20261123)
     left_behind = 0
     for start in range(20):
-        process = fork.Process(target=publish_for_ever, args=(store.root, start))
+        begun = fork.Event()
+        process = fork.Process(target=publish_for_ever, args=(store.root, start, begun))
         process.start()
-        time.sleep(moments.uniform(0.005, 2 * a_publish))
+        assert begun.wait(30)
+        time.sleep(moments.uniform(0, 2 * a_publish))
         process.kill()
         process.join()
         left_behind += bool(Store(store.root).sweep())
