@@ -1,0 +1,16 @@
+"""What the tools themselves warn of, in their own source."""
+
+import pytest
+
+IGNORED = (
+    "ignore::DeprecationWarning",  # optimum-intel's source has escapes that Python deprecates
+    "ignore::SyntaxWarning",
+    "ignore::torch.jit.TracerWarning",
+    "ignore::FutureWarning",
+    "ignore::UserWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in IGNORED:
+        config.addinivalue_line("filterwarnings", line)
