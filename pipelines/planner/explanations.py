@@ -67,7 +67,7 @@ LEVERS = {
         "capacity, or bandwidth and B <= 32",
         "2.5-3.5x at B=1; 0.49-0.66x of BF16 at about 100 requests",
         "+0.1-0.3 perplexity",
-        "TP-legal groups; loses where arithmetic binds",
+        "TP-legal groups; AWQ goes by activation_magnitude, GPTQ by inverse_hessian; loses where arithmetic binds",
         "goals met without it: keep BF16",
     ),
     "L3b": Explained(
@@ -75,7 +75,7 @@ LEVERS = {
         "compute or prefill binds",
         "1.5-2x by the peak; measured 1.25x (FP8, H100), 1.32x (INT8, A100)",
         "FP8 about 0, INT8 -1 to -3%",
-        "FP8: sm89 and later; INT8: sm75-sm90 and calibration",
+        "FP8: sm89 and later; INT8: sm75-sm90 and calibration against activation_outliers",
         "goals met without it: keep BF16",
     ),
     "L4": Explained(

@@ -32,6 +32,7 @@ class Format(Frozen):
     most: float | None = Field(None, description="compute capability")
     method: str | None = None
     calibration: bool = False
+    weighed_by: str | None = Field(None, description="what decides which weights or channels are kept closest")
 
     @property
     def whole(self) -> bool:

@@ -7,6 +7,7 @@ parallelism, Q a peak, BW a bandwidth, eta_c and eta_b the shares of them that a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 BLOCK_TOKENS = 16
 MOST_SEQUENCES = 1024
@@ -113,3 +114,32 @@ def arithmetic_intensity_share(flop_per_byte: float, peak: float, bandwidth: flo
 def symmetric_step(largest: float, bits: int = 8) -> float:
     """Width of one step of symmetric quantization by the largest magnitude; values under half of it become 0."""
     return float(largest / (2 ** (bits - 1) - 1))
+
+
+def activation_magnitude(inputs: Sequence[Sequence[float]]) -> list[float]:
+    """AWQ's importance of each input channel: mean |x| over calibration rows, whatever the weights' size.
+
+    Source: Lin et al., AWQ, arXiv 2306.00978, section 3.1.
+    """
+    return [sum(abs(value) for value in channel) / len(inputs) for channel in zip(*inputs, strict=True)]
+
+
+def inverse_hessian(inputs: Sequence[Sequence[float]], damping: float = 0.01) -> list[list[float]]:
+    """GPTQ's H^-1 = (2·X^T·X + λI)^-1 of a layer's inputs, shape (channels, channels), by its Cholesky factor.
+
+    λ is that share of the mean diagonal. Source: Frantar et al., GPTQ, arXiv 2210.17323, sections 3.2 and 3.3.
+    """
+    import numpy as np
+
+    rows = np.asarray(inputs, dtype=np.float64)
+    hessian = 2 * rows.T @ rows
+    hessian += damping * float(hessian.diagonal().mean()) * np.eye(len(hessian))
+    factor = np.linalg.inv(np.linalg.cholesky(hessian))
+    inverse: list[list[float]] = (factor.T @ factor).tolist()
+    return inverse
+
+
+def gptq_correction(error: float, inverse: Sequence[Sequence[float]], quantized: int) -> list[float]:
+    """What the error of one quantized weight adds to every weight of its row: -e/[H^-1]qq · [H^-1]q."""
+    row = inverse[quantized]
+    return [-error / row[quantized] * value for value in row]

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from pipelines.planner import formulas
 from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.formats import all_formats
@@ -19,6 +21,7 @@ from pipelines.planner.options import (
 from pipelines.planner.prediction import DRAFT_COST, DRAFTED, Case, Label, Option, Prediction, predict
 from stages.base import Frozen
 
+SPACE_BATCH = 32  # beyond it fewer bytes alone do not pay: L3a
 ALL: frozenset[Label] = frozenset({"capacity", "bandwidth", "compute", "prefill", "link"})
 
 
@@ -27,7 +30,7 @@ class Pulled(Frozen):
 
     id: str
     name: str
-    label: Label
+    label: Label | None = Field(description="what bound, and was attacked; null where nothing left attacked it")
     reason: str
     before: str
     after: str
@@ -98,24 +101,26 @@ SERVER = (
 
 def pull(case: Case, chosen: Option, calibrations: Calibrations) -> tuple[Pulled, ...]:
     """From full precision on one device, one request at a time, to the chosen option: a lever at a time, each at the
-    label that binds when it is pulled.
+    label that binds when it is pulled, ties by order. Where none that is left attacks it, the first of them is pulled
+    under its own condition, and says so.
     """
     now, pulled = _start(case, chosen), []
     pending = list(EDGE if case.edge else SERVER)
     while pending:
         found = predict(case, now, calibrations.efficiency(case.hardware, now.engine, now.format))
         useful = [lever for lever in pending if lever.toward(now, chosen) != now]
-        lever = next((item for item in useful if found.label in item.attacks), None) or next(iter(useful), None)
-        if lever is None:
+        if not useful:
             break
+        lever = next((item for item in useful if found.label in item.attacks), useful[0])
+        attacked = found.label in lever.attacks
         after = lever.toward(now, chosen)
         then = predict(case, after, calibrations.efficiency(case.hardware, after.engine, after.format))
         pulled.append(
             Pulled(
                 id=lever.id,
                 name=_named(lever, after),
-                label=found.label,
-                reason=lever.reason,
+                label=found.label if attacked else None,
+                reason=lever.reason if attacked else f"{lever.reason}; {_unattacked(case, lever, found)}",
                 before=_in_short(case, found),
                 after=_in_short(case, then),
             )
@@ -123,6 +128,15 @@ def pull(case: Case, chosen: Option, calibrations: Calibrations) -> tuple[Pulled
         pending.remove(lever)
         now = after
     return tuple(pulled)
+
+
+def _unattacked(case: Case, lever: Lever, found: Prediction) -> str:
+    """Why a lever is pulled though it does not attack what binds."""
+    if lever.id == "L5":
+        return f"free at s/P = {case.work.shared / case.work.prompt:.2f} >= {PREFIX_SHARE}"
+    if lever.id == "L3b":
+        return f"ranked first, L3a is for B <= {SPACE_BATCH} and B = {found.batch}"
+    return "free"
 
 
 def _start(case: Case, chosen: Option) -> Option:

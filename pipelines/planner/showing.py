@@ -49,7 +49,7 @@ def _levers(plan: Plan) -> Table:
     if plan.levers:
         table.add_row("", "start", "", plan.levers[0].before, style="dim")
     for item in plan.levers:
-        table.add_row(item.id, f"{item.name} ({item.reason})", item.label, item.after)
+        table.add_row(item.id, f"{item.name} ({item.reason})", item.label or "-", item.after)
     return table
 
 
@@ -110,7 +110,9 @@ def explain(lever: str, plan: Plan | None) -> str:
     if plan is not None:
         pulled = [found for found in plan.levers if found.id.lower() == lever.lower()]
         left = [found for found in plan.rejected if found.what.lower().split(" ")[0] == lever.lower()]
-        said += [f"here      pulled at {found.label}: {found.before} -> {found.after}" for found in pulled]
+        said += [
+            f"here      pulled at {found.label or 'no label'}: {found.before} -> {found.after}" for found in pulled
+        ]
         said += [f"here      left alone: {found.why}" for found in left]
         if not pulled and not left:
             said.append(f"here      not needed: {plan.stop}")

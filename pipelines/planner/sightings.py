@@ -75,7 +75,7 @@ def format_of(kind: str, facts: Mapping[str, JsonValue], fields: Mapping[str, Js
     known = {**fields, **facts}
     precision = str(known.get("precision") or "").lower()
     if kind == "gguf":
-        imatrix = "-imatrix" if known.get("imatrix") else ""
+        imatrix = "-imatrix" if known.get("imatrix_tokens") else ""
         return Format(name=precision + imatrix, gguf=precision, kinds=("cpu",)) if precision in BASE else None
     width = next((bits for name, bits in WIDTHS.items() if precision.startswith(name)), None)
     if width is None:

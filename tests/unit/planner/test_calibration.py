@@ -124,9 +124,12 @@ def test_the_size_of_a_gguf_is_predicted_within_a_thousandth(file_type: str, meg
 def test_the_format_of_an_artifact_is_told_from_its_facts() -> None:
     four = format_of("openvino", {"precision": "int4", "group_size": 64}, {})
     gguf = format_of("gguf", {"precision": "q4_k_m"}, {})
+    weighed = format_of("gguf", {"precision": "q4_k_m", "imatrix_tokens": 24576}, {})
 
     assert gguf is not None
     assert gguf.gguf == "q4_k_m"
+    assert weighed is not None
+    assert (weighed.name, weighed.gguf) == ("q4_k_m-imatrix", "q4_k_m")
     assert four is not None
     assert (four.bits, four.group, four.head_bits) == (4, 64, 8)
     assert format_of("tensorrt", {}, {}) is None

@@ -1,5 +1,6 @@
 """PLANNER.md's golden values; each test names the formula."""
 
+import numpy as np
 import pytest
 from questions import case, decoder
 
@@ -59,9 +60,37 @@ def test_q5_speculation_keeps_a_token_with_probability_min_1_p_over_q() -> None:
 def test_q6_one_outlier_of_100_costs_int8_every_activation_below_0_394() -> None:
     step = formulas.symmetric_step(100)
 
+    assert FORMATS["int8"].weighed_by == "activation_outliers"
     assert step == pytest.approx(0.787, abs=5e-4)
     assert round(0.393 / step) == 0
     assert round(0.395 / step) == 1
+
+
+def test_q7_gptq_corrects_the_other_weights_by_the_inverse_hessian_of_the_layers_inputs() -> None:
+    inputs = np.random.default_rng(0).normal(size=(64, 1)) @ [[1.0, 0.9]] + 0.1 * np.eye(64, 2)
+    weights, rounded = np.array([0.4, 0.3]), np.array([0.0, 0.3])
+    inverse = formulas.inverse_hessian(inputs.tolist(), damping=0.0)
+
+    correction = formulas.gptq_correction(0.4, inverse, quantized=0)
+    corrected = weights + correction
+    left, without = (np.square(inputs @ (row - weights)).sum() for row in (corrected, rounded))
+
+    assert FORMATS["int3"].weighed_by == "inverse_hessian"
+    assert inverse == pytest.approx(np.linalg.inv(2 * inputs.T @ inputs), rel=1e-9)
+    assert corrected[0] == pytest.approx(0.0)
+    assert left == pytest.approx(0.4**2 / (2 * inverse[0][0]), rel=1e-6)  # the least that any correction leaves
+    assert left < without / 20
+
+
+def test_q8_awq_goes_by_the_activation_magnitude_of_a_channel_not_by_its_weights() -> None:
+    inputs = [[0.1, -8.0, 1.0], [-0.1, 6.0, 1.0]]
+    weights = [9.0, 0.01, 1.0]
+
+    importance = formulas.activation_magnitude(inputs)
+
+    assert FORMATS["int4"].weighed_by == "activation_magnitude"
+    assert importance == pytest.approx([0.1, 7.0, 1.0])
+    assert importance.index(max(importance)) != weights.index(max(weights))
 
 
 def test_q9_q4_k_m_gives_six_bits_to_the_head_and_half_of_attn_v_and_ffn_down() -> None:

@@ -12,6 +12,7 @@ from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.efficiency import default
 from pipelines.planner.formats import all_formats
 from pipelines.planner.hardware import Hardware
+from pipelines.planner.levers import EDGE, SERVER
 from pipelines.planner.options import weigh_all
 from pipelines.planner.planning import Question, answer
 from pipelines.planner.prediction import Case, Costs, Option, predict
@@ -133,3 +134,17 @@ def test_more_devices_never_serve_fewer_requests(scale: int) -> None:
     assert few.prediction is not None
     assert many.prediction is not None
     assert many.prediction.requests_per_s >= few.prediction.requests_per_s
+
+
+@given(models, machines, st.integers(1, 8), workloads())
+@settings(max_examples=60, deadline=None)
+def test_a_lever_is_pulled_at_a_label_that_it_attacks_or_says_what_it_is_pulled_for(
+    model: object, machine: Hardware, count: int, work: Workload
+) -> None:
+    levers = {lever.name: lever for lever in (*SERVER, *EDGE)}
+
+    plan = answer(Question.model_validate({"model": model, "hardware": machine, "count": count, "work": work}))
+
+    for item in plan.levers:
+        attacks = levers[item.name.partition(":")[0]].attacks
+        assert item.label in attacks if item.label else item.reason != levers[item.name.partition(":")[0]].reason

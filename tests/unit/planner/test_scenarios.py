@@ -3,11 +3,12 @@
 import re
 
 import pytest
-from questions import adapters_8b, batch_70b, chat_8b, laptop_7b
+from questions import adapters_8b, batch_70b, chat_8b, laptop_7b, question
 
 from pipelines.planner.answer import Plan
 from pipelines.planner.planning import answer
 from pipelines.planner.prediction import Prediction
+from pipelines.planner.workload import Workload
 
 
 def why(plan: Plan, what: str) -> str:
@@ -156,3 +157,12 @@ def test_d_merged_copies_do_not_fit() -> None:
     plan = answer(question.model_copy(update={"work": work}))
 
     assert why(plan, "merging adapters") == "50 x 16.06 = 803 GB > 576 GB"
+
+
+def test_a_lever_that_attacks_nothing_that_binds_says_what_it_is_pulled_for() -> None:
+    plan = answer(question("llama-3-8b", "a100-80", 2, Workload(rate=20, shared=300)))
+
+    free = next(lever for lever in plan.levers if lever.id == "L5")
+
+    assert free.label is None
+    assert free.reason == "skips prefill; free at s/P = 0.59 >= 0.2"
