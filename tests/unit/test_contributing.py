@@ -83,6 +83,7 @@ def test_the_examples_keep_the_contract_and_pass_their_own_tests(checkout: Path)
     assert re.search(r"\b14 passed", said), said
 
 
+@pytest.mark.slow
 def test_the_examples_run_measured_and_gated(checkout: Path, tmp_path: Path) -> None:
     said = python(checkout, "-c", GATED, str(tmp_path))
 

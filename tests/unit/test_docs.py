@@ -27,6 +27,7 @@ def test_the_config_reference_is_what_the_code_says() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_stale_config_reference_is_told_and_shown(tmp_path: Path) -> None:
     (tmp_path / "stale.py").write_text(
         f"import sys\nsys.path.insert(0, {str(GENERATE.parent)!r})\nimport generate\nfrom pathlib import Path\n"

@@ -251,6 +251,7 @@ def test_file_that_is_no_npz_is_refused_and_nothing_pickled_is_read(tmp_path: Pa
     assert refused(tmp_path / "alone.npy", "npz") == "DATA: holds one array, not `images` and `labels`"
 
 
+@pytest.mark.slow
 def test_digits_are_grey_and_whole() -> None:
     pixels, labels = digits()
 

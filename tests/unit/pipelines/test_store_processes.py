@@ -86,6 +86,7 @@ def publish_for_ever(root: Path, start: int, begun: Event) -> None:
             store.prune(max_bytes=900_000)
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_whole_artifacts_or_none(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     begin = time.monotonic()
     publish(store, "9" * 64)

@@ -187,6 +187,7 @@ def test_a_server_that_does_not_take_the_event_is_told_again(landing: Landing) -
     assert landing.states() == {"a.gguf": "announced"}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_is_started_again_and_the_third_time_set_aside(landing: Landing) -> None:
     watcher = landing.watcher()
     landing.drop("a.gguf", "bytes")

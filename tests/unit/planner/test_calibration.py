@@ -144,6 +144,7 @@ def test_mlflow_gets_what_was_predicted_measured_and_the_error() -> None:
     assert stage_params(record)["plan.engine"] == "llama.cpp"
 
 
+@pytest.mark.slow
 def test_calibrate_and_audit_read_the_runs_of_the_home(tapeout: Command, home: Path) -> None:
     for number, run in enumerate(RUNS):
         record = run_record()

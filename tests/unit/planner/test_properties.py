@@ -93,8 +93,9 @@ def test_a_longer_prompt_never_lowers_the_time_to_the_first_token(
     assert after >= before
 
 
+@pytest.mark.slow
 @given(models, machines, st.integers(1, 8), workloads(), st.floats(1, 2000), st.floats(1, 200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_an_infeasible_plan_names_a_violated_inequality_of_every_option(
     model: object, machine: Hardware, count: int, work: Workload, ttft: float, tbt: float
 ) -> None:
@@ -136,8 +137,9 @@ def test_more_devices_never_serve_fewer_requests(scale: int) -> None:
     assert many.prediction.requests_per_s >= few.prediction.requests_per_s
 
 
+@pytest.mark.slow
 @given(models, machines, st.integers(1, 8), workloads())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_lever_is_pulled_at_a_label_that_it_attacks_or_says_what_it_is_pulled_for(
     model: object, machine: Hardware, count: int, work: Workload
 ) -> None:

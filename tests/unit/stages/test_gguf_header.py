@@ -127,6 +127,7 @@ def test_an_absurd_count_is_refused_at_once(written: Written, offset: int, count
     assert time.perf_counter() - begin < 0.5
 
 
+@pytest.mark.slow
 def test_a_file_truncated_anywhere_is_refused(written: Written) -> None:
     path = written()
     whole = path.read_bytes()
@@ -136,6 +137,7 @@ def test_a_file_truncated_anywhere_is_refused(written: Written) -> None:
             checked(path)
 
 
+@pytest.mark.slow
 def test_no_changed_byte_of_the_header_ends_in_anything_but_a_refusal(written: Written) -> None:
     path = written()
     whole = path.read_bytes()
