@@ -50,7 +50,7 @@ def obtain(store: Store, recipe: Recipe, progress: Progress) -> Made:
 
 def _make(store: Store, key: str, recipe: Recipe) -> Made:
     begin = time.monotonic()
-    with store.work() as work:
+    with store.work(key) as work:
         produced = recipe.make(work)
         entry = store.publish(
             key,

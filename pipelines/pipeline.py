@@ -148,6 +148,7 @@ class Pipeline:
                 inputs=inputs,
                 out=work.out,
                 scratch=work.scratch,
+                outliving=work.outliving,
                 seed=seed,
                 threads=shop.threads,
                 memory_limit_gb=planned.step.memory_limit_gb,

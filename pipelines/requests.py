@@ -11,7 +11,10 @@ from stages.base import Artifact, Frozen, Produced
 
 
 class RunRequest(Frozen):
-    """Run one stage: `out` and `scratch` are empty folders, the result goes into `out`."""
+    """Run one stage: `out` and `scratch` are empty folders, the result goes into `out`.
+
+    `outliving` is the step's folder that a kill leaves: it may not exist yet, or hold what an earlier run left.
+    """
 
     stage: str
     fields: dict[str, JsonValue]
@@ -19,6 +22,7 @@ class RunRequest(Frozen):
     inputs: dict[str, Artifact] = {}
     out: Path
     scratch: Path
+    outliving: Path | None = None
     seed: int = 0
     threads: int = 1
     memory_limit_gb: float | None = None

@@ -115,7 +115,14 @@ class InlineRunner:
     def run(self, request: RunRequest, log: Path, timeout_s: float) -> Produced:
         """Run one stage here."""
         del log, timeout_s
-        context = Context(request.out, request.scratch, request.seed, request.threads, request.inputs)
+        context = Context(
+            request.out,
+            request.scratch,
+            request.seed,
+            request.threads,
+            request.inputs,
+            outliving=request.outliving,
+        )
         try:
             return load(request.stage).model_validate(request.fields).run(request.model, context)
         except Refused as error:

@@ -63,14 +63,16 @@ class Store:
         return path if path and path.is_file() else None
 
     @contextmanager
-    def work(self) -> Iterator[WorkFolder]:
+    def work(self, key: str | None = None) -> Iterator[WorkFolder]:
         """A fresh work folder for the length of the block; no pruning meanwhile.
+
+        With a key, whose lock is held, it knows where the key's work outlives a kill.
 
         Raises:
             StoreError: the disk is full, whether the store or the block ran into it.
         """
         with self.in_use(), self._staging() as path:
-            work = WorkFolder(path=path)
+            work = WorkFolder(path=path, outliving=self._layout.resume / key if key else None)
             work.out.mkdir()
             work.scratch.mkdir()
             yield work
@@ -128,7 +130,8 @@ class Store:
                 shutil.copyfile(log, staging / "log")
                 sync(staging / "log")
             self._commit(entry, out, staging)
-        remove(out)
+        for gone in (out, self._layout.resume / key):
+            remove(gone)
         return entry.model_copy(update={"used": entry.created})
 
     def lock(self, key: str, waiting: Waiting | None = None) -> AbstractContextManager[None]:

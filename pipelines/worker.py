@@ -64,6 +64,7 @@ def run(request: RunRequest, send: Callable[[BaseModel], None]) -> JsonValue:
         threads=request.threads,
         inputs=request.inputs,
         progress=lambda done, total, what: send(Moved(done=done, total=total, what=what)),
+        outliving=request.outliving,
     )
     return stage.run(request.model, context).model_dump(mode="json")
 
@@ -75,7 +76,7 @@ def _placed(request: RunRequest, elsewhere: list[str]) -> RunRequest:
     folders = {name: Path(elsewhere[0], name) for name in ("out", "scratch")}
     for folder in folders.values():
         folder.mkdir()
-    return request.model_copy(update=folders)
+    return request.model_copy(update={**folders, "outliving": None})
 
 
 def serve(request: OpenRequest, calls: queue.Queue[str], send: Callable[[BaseModel], None]) -> None:

@@ -77,7 +77,7 @@ class Context:
     """What a stage may use besides its fields and its model.
 
     `out` is an empty folder that becomes the artifact, `scratch` is thrown away, `progress(done, total, what)`
-    draws the bar of a long piece of work.
+    draws the bar of a long piece of work. `outliving` is what `resume` is made of; without one, in `scratch`.
     """
 
     out: Path
@@ -86,6 +86,18 @@ class Context:
     threads: int = 1
     inputs: Mapping[str, Artifact] = field(default_factory=dict)
     progress: Callable[[float, float, str], None] = no_progress
+    outliving: Path | None = None
+
+    @property
+    def resume(self) -> Path:
+        """A folder that outlives a killed run, for what a later run of this very step goes on from.
+
+        It belongs to the step's cache key: whatever changes the key leads to another, empty folder. It is gone once
+        the artifact is published. A run may be killed while it writes: write beside, then `os.replace`.
+        """
+        folder = self.outliving or self.scratch / "resume"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
 
 class Stage(Frozen, ABC):

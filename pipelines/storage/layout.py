@@ -5,6 +5,7 @@ objects/<d2>/<digest>.json   its manifest: size, sha256 and time of every file
 keys/<key>.json              what a key gave; last used when the file was last touched
 logs/<key>.log               the log of the step that made it
 work/<random>/               what is being made, its owner's lock beside it
+resume/<key>/                what a killed run left for the next one of the same step; gone when it is published
 quarantine/                  damaged objects, until a pruning
 locks/                       one process a key, one a digest
 in-use.lock                  shared by runs; a pruning wants it alone
@@ -32,6 +33,7 @@ class Layout:
         self.root = root.absolute()
         self.work, self.locks, self.logs = self.root / "work", self.root / "locks", self.root / "logs"
         self.quarantine, self.in_use_lock = self.root / "quarantine", self.root / "in-use.lock"
+        self.resume = self.root / "resume"
         self.objects = Objects(self.root / "objects", self.work, self.quarantine)
         self.entries = Entries(self.root / "keys")
         self._create()
@@ -49,7 +51,8 @@ class Layout:
         return locked(self.in_use_lock, shared=True, waiting=waiting)
 
     def _create(self) -> None:
-        folders = (self.objects.folder, self.entries.folder, self.work, self.locks, self.logs, self.quarantine)
+        own = (self.work, self.locks, self.logs, self.resume, self.quarantine)
+        folders = (self.objects.folder, self.entries.folder, *own)
         try:
             with told_when_full(self.root):
                 for folder in folders:

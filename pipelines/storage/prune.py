@@ -33,9 +33,11 @@ class Policy(Frozen):
         return old if self.max_bytes is None else old + self._exceeding(without(old, entries), self.max_bytes)
 
     def _is_old(self, entry: Entry) -> bool:
-        if self.older_than_days is None:
-            return False
-        return datetime.fromisoformat(entry.used) < datetime.now(UTC) - timedelta(days=self.older_than_days)
+        return self.passed(datetime.fromisoformat(entry.used))
+
+    def passed(self, used: datetime) -> bool:
+        """Whether what was last used then is old."""
+        return self.older_than_days is not None and used < datetime.now(UTC) - timedelta(days=self.older_than_days)
 
     def _exceeding(self, entries: list[Entry], max_bytes: int) -> list[Entry]:
         # Whole artifacts with all their keys: dropping one of two keys of an artifact frees nothing.
@@ -62,12 +64,13 @@ class Pruned(Frozen):
 
 
 def prune(layout: Layout, policy: Policy, dry_run: bool) -> Pruned:
-    """Drop entries by the policy, then every object, log and damaged object without an entry."""
+    """Drop entries by the policy, then every object, log and damaged object without an entry, and old begun work."""
     entries = layout.entries.all()
     dropped = policy.dropped(entries)
     left = without(dropped, entries)
     orphans = layout.objects.digests() - {entry.digest for entry in left}
-    litter = [*_logs_without(left, layout.logs), *layout.quarantine.iterdir()]
+    begun = [folder for folder in layout.resume.iterdir() if policy.passed(_last_written(folder))]
+    litter = [*_logs_without(left, layout.logs), *layout.quarantine.iterdir(), *begun]
     freed = sum(map(layout.objects.size_bytes, orphans)) + sum(map(size_of, litter))
     if not dry_run:
         _clear(layout, dropped, orphans, litter)
@@ -115,6 +118,10 @@ def _least_used_first(entries: Iterable[Entry]) -> list[list[Entry]]:
     for entry in entries:
         artifacts[entry.digest].append(entry)
     return sorted(artifacts.values(), key=lambda keys: max(entry.used for entry in keys))
+
+
+def _last_written(folder: Path) -> datetime:
+    return datetime.fromtimestamp(max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))), UTC)
 
 
 def _logs_without(entries: Iterable[Entry], logs: Path) -> list[Path]:

@@ -18,9 +18,13 @@ REMOVAL_ATTEMPTS = 8
 
 
 class WorkFolder(Frozen):
-    """A running step's own folder. `out` becomes the artifact, `scratch` is thrown away."""
+    """A running step's own folder. `out` becomes the artifact, `scratch` is thrown away.
+
+    `outliving` is the key's folder that a killed run leaves for the next one; it is made when somebody uses it.
+    """
 
     path: Path
+    outliving: Path | None = None
 
     @property
     def out(self) -> Path:

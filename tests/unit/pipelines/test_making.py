@@ -1,3 +1,5 @@
+import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ from pipelines.errors import InputRejected
 from pipelines.making import Recipe, obtain
 from pipelines.progress import Silent
 from pipelines.store import Entry, Store, WorkFolder
-from stages.base import Produced, Table
+from stages.base import Context, Produced, Table
 
 
 @pytest.fixture
@@ -109,3 +111,55 @@ def test_what_a_stage_says_of_its_work_is_kept_with_its_result(tmp_path: Path, s
     entry = obtain(store, wanted, Silent()).entry
 
     assert (entry.notes, entry.tables) == (("one layer stayed float",), (table,))
+
+
+LAYERS = 5
+
+
+def layered(seed: int, killed_after: int | None = None) -> tuple[Recipe, list[int]]:
+    """A step of five layers that keeps each, and dies after so many of them."""
+    worked: list[int] = []
+
+    def make(work: WorkFolder) -> Produced:
+        kept = Context(work.out, work.scratch, outliving=work.outliving).resume
+        for layer in range(LAYERS):
+            if layer == killed_after:
+                os._exit(9)
+            if not (kept / f"{layer}").exists():
+                worked.append(layer)
+                (kept / f"{layer}").write_text(f"{seed} {layer}")
+        (work.out / "weights").write_text("".join((kept / f"{layer}").read_text() for layer in range(LAYERS)))
+        return Produced()
+
+    return Recipe("slow", "dummy", {"seed": seed}, (), make), worked
+
+
+def kill(store: Store, after: int) -> None:
+    fork = multiprocessing.get_context("fork")
+    killed = fork.Process(target=lambda: obtain(store, layered(0, after)[0], Silent()))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == 9
+
+
+def test_a_killed_step_goes_on_where_it_was_and_gives_what_an_undisturbed_one_gives(
+    tmp_path: Path, store: Store
+) -> None:
+    kill(store, after=3)
+    wanted, worked = layered(0)
+
+    made = obtain(store, wanted, Silent())
+
+    assert worked == [3, 4]
+    assert made.artifact.digest == obtain(Store(tmp_path / "other"), layered(0)[0], Silent()).artifact.digest
+    assert list((store.root / "resume").iterdir()) == []
+
+
+def test_what_a_killed_step_left_serves_no_step_of_another_key(store: Store) -> None:
+    kill(store, after=3)
+    wanted, worked = layered(1)
+
+    obtain(store, wanted, Silent())
+
+    assert worked == [0, 1, 2, 3, 4]
+    assert len(list((store.root / "resume").iterdir())) == 1

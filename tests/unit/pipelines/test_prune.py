@@ -104,6 +104,19 @@ def test_prune_collects_objects_without_a_key_quarantine_temporary_files_and_loc
     assert [str(path) for path in left] == ["in-use.lock"]
 
 
+def test_prune_drops_what_killed_runs_left_to_go_on_from_when_it_is_old(store: Store) -> None:
+    for name, days in (("old", 40), ("new", 5)):
+        left = store.root / "resume" / name / "layers" / "0"
+        left.parent.mkdir(parents=True)
+        left.write_text("half a model")
+        for path in (left, left.parent, left.parent.parent):
+            os.utime(path, (time.time() - days * DAY,) * 2)
+
+    assert store.prune(older_than_days=30).bytes_freed == len("half a model")
+    assert [path.name for path in (store.root / "resume").iterdir()] == ["new"]
+    assert store.prune().bytes_freed == 0
+
+
 def test_prune_refuses_while_a_run_uses_the_store(store: Store) -> None:
     put(store, "old", days=40)
     with store.in_use(), pytest.raises(StoreError) as caught:
