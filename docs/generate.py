@@ -18,6 +18,7 @@ from pipelines.measures import KINDS, of_quality
 from pipelines.notifying import Notify
 from pipelines.promotion import Promotion
 from pipelines.records import RunRecord
+from pipelines.searching.settings import Search
 from pipelines.watching.trigger import Trigger
 from stages.base import ROOT, load, names
 
@@ -89,6 +90,7 @@ def _parts() -> Iterator[str]:
     yield f"\n### Metrics\n\n{METRICS}\n{_metrics()}\n"
     yield f"\n## `trigger`\n\n{TRIGGERS}"
     yield from _union(Trigger)
+    yield from _section(2, "`search`", Search)
     yield from _section(2, "`promotion`", Promotion)
     yield from _section(2, "`notify`", Notify)
     yield f"\n## Exit codes\n\n{_exit_codes()}\n"

@@ -19,6 +19,7 @@ COMMANDS = (
     "plan",
     "run",
     "compare",
+    "search",
     "validate",
     "ls",
     "show",

@@ -18,6 +18,7 @@ from pipelines.fields import IMAGE_READERS, Data, Evaluation, Source
 from pipelines.mistakes import did_you_mean, from_pydantic, mistake
 from pipelines.notifying import Notify
 from pipelines.promotion import Promotion
+from pipelines.searching.settings import Search
 from pipelines.watching.trigger import Trigger
 from stages.base import Frozen, Stage, load, name_of, names
 from targets.base import Target
@@ -64,6 +65,7 @@ class PipelineConfig(Frozen):
     trigger: Trigger | None = Field(None, description="where new checkpoints land, for `tapeout watch`")
     promotion: Promotion | None = Field(None, description="when a version that passed becomes the champion")
     notify: Notify | None = Field(None, description="whom to tell how a run ended")
+    search: Search | None = Field(None, description="a space of configs around this one, for `tapeout search`")
     seed: int = Field(0, ge=0, description="of every draw: bootstrap, task examples, stages")
     threads: int | None = Field(None, ge=1, description="of every worker; by default the usable cores")
 
@@ -105,6 +107,16 @@ def parse(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
         text = f"# {path.name} with {' '.join(overrides)}\n" + yaml.safe_dump(tree, sort_keys=False)
     config = _build(origin, tree, mistakes)
     return LoadedConfig(config, path, text)
+
+
+def from_tree(tree: dict[str, Any], path: Path, heading: str) -> LoadedConfig:
+    """A config out of a tree in place of a file, which `path` still stands for.
+
+    Raises:
+        ConfigErrors: everything that is wrong with it.
+    """
+    text = heading + yaml.safe_dump(tree, sort_keys=False, width=110)
+    return LoadedConfig(_build(str(path), tree, []), path, text)
 
 
 def _build(origin: str, tree: dict[str, Any], mistakes: list[str]) -> PipelineConfig:

@@ -24,7 +24,18 @@ from pipelines.mlflow_process import database
 from pipelines.promotion import Promoted
 from pipelines.records import DataRecord, RunRecord, StageRecord
 from pipelines.redaction import redact, secrets_of
-from pipelines.tracking import LINES, Closing, Comparing, Line, Opening, Progressed, RunStart, Tracked
+from pipelines.tracking import (
+    LINES,
+    Closing,
+    Comparing,
+    Line,
+    Opening,
+    Progressed,
+    RunStart,
+    Searched,
+    Searching,
+    Tracked,
+)
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -52,6 +63,8 @@ def main() -> int:
             follow(opening, iter(lines.get, None), answers)
         elif isinstance(opening, Comparing):
             compare(opening, answers)
+        elif isinstance(opening, Searching):
+            search(opening, iter(lines.get, None), answers)
     except Exception:
         opening = opening or lines.get()
         if isinstance(opening, Opening):
@@ -76,6 +89,17 @@ def follow(opening: Opening, lines: Iterable[Line], answers: IO[str]) -> None:
     writer.abandon()
 
 
+def search(opening: Searching, lines: Iterable[Line], answers: IO[str]) -> None:
+    """Write one search."""
+    from pipelines import mlflow_search
+
+    def answer(tracked: Tracked) -> None:
+        print(tracked.model_dump_json(), file=answers, flush=True)
+
+    client, uri = connect(opening.home)
+    mlflow_search.follow(opening, lines, client, experiment_of(client, uri, opening.home, opening.name), answer)
+
+
 def compare(comparing: Comparing, answers: IO[str]) -> None:
     """Write a comparison: a parent run with the page, the chart and the records, and a child with each run's numbers.
 
@@ -85,11 +109,7 @@ def compare(comparing: Comparing, answers: IO[str]) -> None:
 
     client, uri = connect(comparing.home)
     records = list(comparing.records)
-    if found := client.get_experiment_by_name(entries.COMPARISONS):
-        experiment = str(found.experiment_id)
-    else:
-        place = (comparing.home / "mlflow" / "artifacts").as_uri() if uri == embedded(comparing.home) else None
-        experiment = str(client.create_experiment(entries.COMPARISONS, artifact_location=place))
+    experiment = experiment_of(client, uri, comparing.home, entries.COMPARISONS)
     parent = client.create_run(experiment, run_name=" / ".join(each.name for each in records)[:250]).info.run_id
     for record in records:
         child = entries.comparison_child(record)
@@ -131,7 +151,7 @@ class Writer:
         self._secrets = secrets_of(start.config_text)
         self._client, self._uri = connect(home)
         self._home = home
-        self._experiment = self._experiment_id(home)
+        self._experiment = experiment_of(self._client, self._uri, home, start.name)
         name = f"{start.name}-{start.started[11:19].replace(':', '') or time.strftime('%H%M%S')}"
         tags = entries.start_tags(start) | {"mlflow.user": os.environ.get("USER", "")}
         self._run_id = self._create(name, tags)
@@ -177,12 +197,6 @@ class Writer:
         tags = {"verdict": "interrupted", "message": "tapeout was killed"}
         self._log(self._run_id, entries.run_params(self._start), (), tags)
         self._client.set_terminated(self._run_id, "KILLED")
-
-    def _experiment_id(self, home: Path) -> str:
-        if found := self._client.get_experiment_by_name(self._start.name):
-            return str(found.experiment_id)
-        place = (home / "mlflow" / "artifacts").as_uri() if self._uri == embedded(home) else None
-        return str(self._client.create_experiment(self._start.name, artifact_location=place))
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
         created = self._client.create_run(
@@ -276,6 +290,14 @@ def connect(home: Path) -> tuple[MlflowClient, str]:
     return MlflowClient(tracking_uri=uri), uri
 
 
+def experiment_of(client: MlflowClient, uri: str, home: Path, name: str) -> str:
+    """The id of the experiment of that name, made unless it is there."""
+    if found := client.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    place = (home / "mlflow" / "artifacts").as_uri() if uri == embedded(home) else None
+    return str(client.create_experiment(name, artifact_location=place))
+
+
 def import_mlflow() -> None:
     """MLflow without what nothing here uses of it."""
     for name, text in DEFAULTS.items():
@@ -307,7 +329,7 @@ def _read(lines: SimpleQueue[Line | None]) -> None:
     try:
         for text in sys.stdin.buffer:
             lines.put(line := LINES.validate_json(text))
-            if isinstance(line, Closing | Comparing):
+            if isinstance(line, Closing | Comparing | Searched):
                 return
     finally:
         lines.put(None)

@@ -20,6 +20,7 @@ from pipelines.mlflow_process import WriterProcess
 from pipelines.promotion import Champion
 from pipelines.records import RunRecord, StageRecord
 from pipelines.redaction import redacted
+from pipelines.searching.trials import SearchRecord, Trial
 from stages.base import Frozen
 
 UNREACHABLE = re.compile(r"API request to (?P<uri>\S+?)/api/.*\[Errno -?\d+\] (?P<reason>[^\"')]+)")
@@ -93,7 +94,34 @@ class Comparing(Frozen):
     home: Path
 
 
-Line = Opening | Progressed | Closing | Comparing
+class Searching(Frozen):
+    """A search's first line."""
+
+    event: Literal["search"] = "search"
+    name: str
+    config_path: str
+    config_text: str
+    started: str
+    home: Path
+    resumes: str | None = Field(None, description="the run of an earlier session of it")
+
+
+class Tried(Frozen):
+    """One more trial of a search ended."""
+
+    event: Literal["trial"] = "trial"
+    trial: Trial
+
+
+class Searched(Frozen):
+    """A search is over, one way or another."""
+
+    event: Literal["searched"] = "searched"
+    record: SearchRecord
+    folder: Path = Field(description="its JSON, PNG and YAML files are attached")
+
+
+Line = Opening | Progressed | Closing | Comparing | Searching | Tried | Searched
 LINES: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="event")])
 
 
@@ -183,6 +211,27 @@ class MlflowTracker:
 
     def _send(self, line: Line) -> None:
         self._writer.send(redacted(line, self._config_text).model_dump_json().encode())
+
+
+class SearchTracker:
+    """Sends a search to the MLflow writer. Never raises for MLflow's sake."""
+
+    def __init__(self, opening: Searching, writer: WriterProcess | None) -> None:
+        self._writer, self._opening = writer, opening
+        self._send(opening)
+
+    def trial(self, trial: Trial) -> None:
+        """A child run."""
+        self._send(Tried(trial=trial))
+
+    def finish(self, record: SearchRecord, folder: Path) -> Tracked:
+        """Hand over the rest, and wait until it is written."""
+        self._send(Searched(record=record, folder=folder))
+        return MlflowTracker(self._opening.home, self._writer).tracked() if self._writer else Tracked()
+
+    def _send(self, line: Line) -> None:
+        if self._writer:
+            self._writer.send(redacted(line, self._opening.config_text).model_dump_json().encode())
 
 
 def track_comparison(records: Sequence[RunRecord], home: Path, writer: WriterProcess) -> Tracked:

@@ -73,7 +73,7 @@ def override(tree: dict[str, Any], overrides: Sequence[str]) -> list[str]:
 
 def _set(node: Any, path: list[str], value: Any) -> None:
     if isinstance(node, list):
-        position, rest = _item(node, path)
+        position, rest = position_in(node, path)
         if not rest:
             node[position] = value
         else:
@@ -88,16 +88,21 @@ def _set(node: Any, path: list[str], value: Any) -> None:
         _set(node[path[0]], path[1:], value)
 
 
-def _item(items: list[Any], path: list[str]) -> tuple[int, list[str]]:
+def position_in(items: list[Any], path: list[str]) -> tuple[int, list[str]]:
+    """Position of the item that the path begins with, by name or number from 1, and the rest of the path.
+
+    Raises:
+        KeyError: there is none, or there are several.
+    """
     head, rest = path[0], path[1:]
     if head.isdigit() and 1 <= int(head) <= len(items):
         position = int(head) - 1
         if rest and items[position] == rest[0]:
             items[position] = {rest[0]: {}}
         return position, rest
-    found = [position for position, item in enumerate(items) if head in _names(item)]
+    found = [position for position, item in enumerate(items) if head in names_of(item)]
     if not found:
-        there = ", ".join(f"`{name}`" for item in items for name in _names(item)[:1])
+        there = ", ".join(f"`{name}`" for item in items for name in names_of(item)[:1])
         raise KeyError(f"no item `{head}`, only {there}")
     if len(found) > 1:
         raise KeyError(f"{len(found)} items are called `{head}`: give the number of the one, counted from 1")
@@ -106,7 +111,7 @@ def _item(items: list[Any], path: list[str]) -> tuple[int, list[str]]:
     return found[0], rest if "metric" in items[found[0]] else path
 
 
-def _names(item: Any) -> list[str]:
+def names_of(item: Any) -> list[str]:
     """What an item of a list may be called: a budget by its metric, a step by its stage."""
     if isinstance(item, dict):
         return [str(item["metric"])] if "metric" in item else [str(key) for key in item]

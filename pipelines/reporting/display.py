@@ -58,6 +58,12 @@ def change(metric: Metric) -> str:
     return ""
 
 
+def change_of(relative: Interval) -> str:
+    """`+1.39%` with its interval: `+1.39% (+1.10..+1.72%)`."""
+    decimals = _percent_decimals(relative)
+    return f"{relative.value:+.{decimals}%} ({100 * relative.low:+.{decimals}f}..{100 * relative.high:+.{decimals}f}%)"
+
+
 def change_interval(metric: Metric) -> str:
     """`+1.10..+1.72%`; empty when there is none."""
     if metric.change and metric.unit == "share":

@@ -47,7 +47,8 @@ def test_it_opens_with_its_purpose_and_the_command_that_launches_it(path: Path) 
     assert purpose.startswith("# ")
     assert purpose.endswith(".")
     assert len(purpose.split()) > 5
-    assert launch.partition("   ")[0] == f"# tapeout run {path.relative_to(ROOT)}"
+    verb = "run" if "\nsearch:" not in path.read_text(encoding="utf-8") else "search"
+    assert launch.partition("   ")[0] == f"# tapeout {verb} {path.relative_to(ROOT)}"
 
 
 def test_it_fits_a_screen(path: Path) -> None:

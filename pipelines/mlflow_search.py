@@ -1,0 +1,85 @@
+"""Writes a search to MLflow: a parent run, and a child for every trial, those that were never made included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines import mlflow_entries as entries
+from pipelines.searching.trials import Trial
+from pipelines.tracking import Line, Searched, Searching, Tracked, Tried
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+STATUS = {"passed": "FINISHED", "over budget": "FAILED", "pruned": "FINISHED", "failed": "FAILED"}
+PARENT_STATUS = {"found": "FINISHED", "nothing within budget": "FAILED", "interrupted": "KILLED"}
+
+
+def follow(
+    opening: Searching, lines: Iterable[Line], client: MlflowClient, experiment: str, answer: Callable[[Tracked], None]
+) -> None:
+    """Write one search. Lines that end without a closing one mean that the orchestrator was killed."""
+    parent = _parent(opening, client, experiment)
+    answer(Tracked(mlflow_run=parent, experiment=opening.name))
+    for line in lines:
+        if isinstance(line, Tried):
+            _child(client, experiment, parent, line.trial)
+        elif isinstance(line, Searched):
+            _finish(client, parent, line)
+            return
+    client.set_terminated(parent, "KILLED")
+
+
+def _parent(opening: Searching, client: MlflowClient, experiment: str) -> str:
+    """The search's run: the one of its earlier session, where MLflow still has it."""
+    from mlflow.exceptions import MlflowException
+
+    if opening.resumes:
+        try:
+            client.update_run(opening.resumes, status="RUNNING")
+        except MlflowException:
+            pass
+        else:
+            return opening.resumes
+    tags = {"search": "true", "config": opening.config_path, "mlflow.source.name": opening.config_path}
+    run = client.create_run(experiment, run_name=f"search-{opening.started[11:19].replace(':', '')}", tags=tags)
+    client.log_text(run.info.run_id, opening.config_text, "config.yaml")
+    return str(run.info.run_id)
+
+
+def _child(client: MlflowClient, experiment: str, parent: str, trial: Trial) -> None:
+    from mlflow.entities import Metric, Param
+
+    told = {"verdict": trial.verdict, "look": trial.look, "reason": trial.reason, "label": trial.label}
+    told |= {"mlflow.parentRunId": parent, "artifact_digest": trial.artifact or ""}
+    tags = entries.clipped(entries.LONGEST_TAG, {name: text for name, text in told.items() if text})
+    run = client.create_run(experiment, run_name=f"{trial.number}-{trial.label}"[: entries.LONGEST_NAME], tags=tags)
+    params = entries.clipped(entries.LONGEST_PARAM, entries.flat("", trial.point))
+    metrics = [Metric(name, value, 0, 0) for name, value in _metrics(trial).items()]
+    client.log_batch(run.info.run_id, metrics=metrics, params=[Param(*item) for item in params.items()])
+    client.set_terminated(run.info.run_id, STATUS[trial.verdict])
+
+
+def _metrics(trial: Trial) -> dict[str, float]:
+    found = {name: interval.value for name, interval in trial.figures.items()}
+    expected: dict[str, Any] = trial.forecast.model_dump(exclude={"prior"}, exclude_none=True)
+    return found | {f"pred_{name}": value for name, value in expected.items()} | {"seconds": trial.seconds}
+
+
+def _finish(client: MlflowClient, parent: str, line: Searched) -> None:
+    record = line.record
+    chosen = record.trial(record.chosen) if record.chosen is not None else None
+    told = {"verdict": record.status, "stopped": record.stopped, "chosen": chosen.label if chosen else ""}
+    for name, text in told.items():
+        if text:
+            client.set_tag(parent, name, text[: entries.LONGEST_TAG])
+    found = {name: interval.value for name, interval in chosen.figures.items()} if chosen else {}
+    counts = {"trials": len(record.trials), "front": len(record.front), "seconds": record.seconds}
+    for name, value in (found | counts).items():
+        client.log_metric(parent, name, value)
+    for file in sorted(Path(line.folder).glob("*")):
+        if file.suffix in {".json", ".png", ".yaml"}:
+            client.log_artifact(parent, str(file))
+    client.set_terminated(parent, PARENT_STATUS[record.status])

@@ -1,0 +1,239 @@
+"""Sets a search up, carries it through, and leaves its record, plot and chosen config in Tapeout's home."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pipelines import plan, yaml_text
+from pipelines.config import LoadedConfig, PipelineConfig, parse
+from pipelines.errors import ConfigErrors, UserError
+from pipelines.home import try_lock
+from pipelines.keys import evaluation_digest
+from pipelines.launch import run_folder, workshop
+from pipelines.mistakes import from_pydantic, mistake
+from pipelines.mlflow_process import WriterProcess
+from pipelines.pipeline import Pipeline, Workshop
+from pipelines.progress import Progress
+from pipelines.searching import results
+from pipelines.searching.forecast import Forecaster
+from pipelines.searching.ruling import Ruling
+from pipelines.searching.search import Searcher
+from pipelines.searching.settings import Search
+from pipelines.searching.space import Point, Space, checked
+from pipelines.searching.study import Study
+from pipelines.searching.trials import SearchRecord, best, front
+from pipelines.tracking import Searching, SearchTracker
+
+RECORD, PLOT, CHOSEN, STUDY = "search.json", "front.png", "chosen.yaml", "study.log"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line decides: a space of its own, and what stands in place of the section's fields."""
+
+    space: Path | None = None
+    trials: int | None = None
+    minutes: float | None = None
+    seed: int | None = None
+    afresh: bool = False
+
+
+def space_of(config: Path, overrides: tuple[str, ...], asked: Asked) -> Space:
+    """The config's space.
+
+    Raises:
+        ConfigErrors: what is wrong with the config, or with its `search:` section; or there is none.
+    """
+    loaded = parse(config, overrides)
+    if asked.space is not None:
+        settings, text = _from_file(asked.space), asked.space.read_text(encoding="utf-8")
+        loaded = replace(loaded, text=f"{loaded.text}\nsearch:\n" + "".join(f"  {line}\n" for line in text.splitlines())
+                         if loaded.config.search is None else loaded.text)  # fmt: skip
+    elif loaded.config.search is not None:
+        settings = loaded.config.search
+    else:
+        hint = "search: {space: {steps.quantize_gguf.type: [q6_k, q5_k_m, q4_k_m]}}, or --space FILE"
+        raise ConfigErrors([mistake(str(config), "`search`", "is missing: there is no space to search", hint)])
+    given = {"trials": asked.trials, "minutes": asked.minutes, "seed": asked.seed}
+    settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+    return Space(loaded, settings)
+
+
+def _from_file(path: Path) -> Search:
+    from pydantic import ValidationError
+
+    try:
+        tree = yaml_text.load(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigErrors([mistake(str(path), "", f"cannot be read: {error}")]) from None
+    try:
+        return Search.model_validate(tree.get("search", tree))
+    except ValidationError as error:
+        raise ConfigErrors(from_pydantic(str(path), "", Search, error.errors())) from None
+
+
+def objectives_of(config: PipelineConfig, settings: Search) -> tuple[str, ...]:
+    """The section's, or size, quality and speed as far as they are measured.
+
+    Raises:
+        ConfigErrors: one of them is not measured by this config.
+    """
+    measured, evaluation = plan.measured_metrics(config), config.evaluation
+    if not settings.objectives:
+        usual = ["size_bytes", "perplexity" if evaluation.perplexity else "accuracy_top1"]
+        usual += ["tbt_p50_ms"] if evaluation.speed else ["latency_p50_ms"] if evaluation.latency else []
+        return tuple(name for name in usual if name in measured)
+    missing = [name for name in settings.objectives if name not in measured]
+    if missing:
+        known = f"this config measures {', '.join(sorted(measured))}"
+        raise ConfigErrors([mistake("`search` `objectives`", "", f"`{name}` is not measured", known)
+                            for name in missing])  # fmt: skip
+    return settings.objectives
+
+
+Making = Callable[[LoadedConfig, Workshop], Pipeline]
+
+
+def _pipeline(loaded: LoadedConfig, shop: Workshop) -> Pipeline:
+    return Pipeline(loaded, plan.check(loaded), shop)
+
+
+def conduct(
+    space: Space,
+    asked: Asked,
+    progress: Progress,
+    writer: WriterProcess | None,
+    making: Making = _pipeline,
+    shop: Workshop | None = None,
+) -> SearchRecord:
+    """Search the space to its end, whatever that is.
+
+    Raises:
+        UserError: the space is none, or another search of it is under way.
+    """
+    right = checked(space)
+    shop = shop or workshop(space.loaded, run_folder(space.loaded), progress)
+    objectives = objectives_of(space.loaded.config, space.settings)
+    folder = shop.home / "searches" / f"{space.loaded.config.name}-{_key(space, objectives, shop)[:12]}"
+    with try_lock(folder / "lock") as free:
+        if not free:
+            raise UserError(
+                "another search of this config and seed is under way", "wait for it, or give another --seed"
+            )
+        if asked.afresh:
+            (folder / STUDY).unlink(missing_ok=True)
+        shop.store.sweep()
+        study = Study(folder / STUDY, space.settings, objectives)
+        return _carried_through(space, right, objectives, study, shop, folder, writer, making)
+
+
+def _key(space: Space, objectives: tuple[str, ...], shop: Workshop) -> str:
+    """What a study is of: config, space, seed, measurements and machine."""
+    settings = space.settings.model_dump(mode="json", exclude={"trials", "minutes"})
+    tree = {**space.tree, "search": settings, "objectives": list(objectives)}
+    parts = [json.dumps(tree, sort_keys=True), evaluation_digest(), shop.device.identity]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _carried_through(
+    space: Space,
+    right: list[Point],
+    objectives: tuple[str, ...],
+    study: Study,
+    shop: Workshop,
+    folder: Path,
+    writer: WriterProcess | None,
+    making: Making,
+) -> SearchRecord:
+    loaded, begin, before = space.loaded, time.monotonic(), float(str(study.note.get("seconds", 0.0)))
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    told = study.note.get("mlflow_run")
+    opening = Searching(
+        name=loaded.config.name,
+        config_path=str(loaded.path),
+        config_text=loaded.text,
+        started=started,
+        home=shop.home.absolute(),
+        resumes=str(told) if told else None,
+    )
+    tracker = SearchTracker(opening, writer)
+    searcher = Searcher(
+        space=space,
+        right=right,
+        study=study,
+        making=lambda its: making(its, shop),
+        ruling=Ruling(loaded.config.budgets, objectives),
+        forecaster=None,
+        say=shop.progress.say,
+        tried=tracker.trial,
+    )
+    status: Literal["interrupted", ""] = ""
+    with shop.store.in_use():
+        try:
+            source = making(loaded, shop).fetch()
+            searcher.forecaster = Forecaster.of(source.path, shop.home)
+            _say_where(searcher, shop.progress)
+            searcher.run()
+        except KeyboardInterrupt:
+            status, searcher.stopped = "interrupted", "interrupted: the same command goes on from here"
+    seconds = before + time.monotonic() - begin
+    study.set_note("seconds", seconds)
+    record = _record(searcher, status, started, seconds, shop, folder)
+    _leave(record, searcher.ruling.allowed, folder)
+    tracked = tracker.finish(record, folder)
+    if tracked.problem:
+        shop.progress.say(f"MLflow: {tracked.problem}; the search itself is not affected")
+    if tracked.mlflow_run:
+        study.set_note("mlflow_run", tracked.mlflow_run)
+    return record.model_copy(update={"mlflow_run": tracked.mlflow_run})
+
+
+def _say_where(searcher: Searcher, progress: Progress) -> None:
+    space, known = searcher.space, len(searcher.trials)
+    resumed = f", {known} of them tried in an earlier session" if known else ""
+    blind = "" if searcher.forecaster else "; the planner has no formulas for this model and rules nothing out"
+    progress.say(f"{len(searcher.right)} points of {space.size}{resumed}{blind}")
+
+
+def _record(
+    searcher: Searcher, status: Literal["interrupted", ""], started: str, seconds: float, shop: Workshop, folder: Path
+) -> SearchRecord:
+    space, trials, objectives = searcher.space, tuple(searcher.trials), searcher.ruling.objectives
+    chosen = best(trials, objectives)
+    axes = results.axes_of(trials)
+    found: Literal["found", "nothing within budget"] = "found" if chosen else "nothing within budget"
+    return SearchRecord(
+        name=space.loaded.config.name,
+        config_path=str(space.loaded.path),
+        config_digest=space.loaded.digest,
+        config_text=space.loaded.text,
+        status=status or found,
+        stopped=searcher.stopped,
+        space=space.size,
+        right=len(searcher.right),
+        objectives=objectives,
+        seed=space.settings.seed,
+        trials=trials,
+        front=tuple(trial.number for trial in front(trials, axes)),
+        chosen=chosen.number if chosen else None,
+        chosen_config=space.config(chosen.point).text if chosen else "",
+        device=shop.device,
+        folder=folder,
+        started=started,
+        seconds=seconds,
+    )
+
+
+def _leave(record: SearchRecord, limit: float | None, folder: Path) -> None:
+    (folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    if png := results.picture(record, limit):
+        (folder / PLOT).write_bytes(png)
+    if record.chosen_config:
+        results.write_config(record.chosen_config, Path(record.config_path), folder / CHOSEN)

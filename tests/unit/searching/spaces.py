@@ -1,0 +1,53 @@
+"""A space over the dummy target, searched in this process; only the planner's forecasts are made up."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "pipelines"))
+from dummies import CONFIG, Bench, DummyPipeline
+
+from pipelines import plan
+from pipelines.config import LoadedConfig, PipelineConfig
+from pipelines.pipeline import Workshop
+from pipelines.progress import Silent
+from pipelines.searching.conducting import Asked, conduct, space_of
+from pipelines.searching.space import Space
+from pipelines.searching.trials import Forecast, SearchRecord
+
+STEPS = "steps: [dummy, {dummy: {noise: 0.0}}]\n"
+NOISES = "[0.0, 0.01, 0.02, 0.05, 1.5, 3.0]"
+SEARCH = f"search: {{space: {{steps.2.dummy.noise: {NOISES}}}, objectives: [perplexity], first_windows: 2}}\n"
+
+
+def config(search: str = SEARCH) -> str:
+    return CONFIG.replace("steps:\n  - dummy\n", STEPS) + search
+
+
+class Lab:
+    """A bench whose config declares a space."""
+
+    def __init__(self, folder: Path, search: str = SEARCH) -> None:
+        self.bench = Bench(folder)
+        self.bench.config.write_text(config(search))
+        self.made: list[str] = []
+
+    def space(self, asked: Asked = Asked()) -> Space:  # noqa: B008
+        return space_of(self.bench.config, (), asked)
+
+    def search(self, **asked: object) -> SearchRecord:
+        wanted = Asked(**asked)  # type: ignore[arg-type]
+        return conduct(self.space(wanted), wanted, Silent(), None, self._pipeline, self.bench.pipeline().workshop)
+
+    def _pipeline(self, loaded: LoadedConfig, shop: Workshop) -> DummyPipeline:
+        self.made.append(loaded.text)
+        return DummyPipeline(loaded, plan.check(loaded), shop)
+
+
+class Noisy:
+    """Forecasts: the noisier, the smaller."""
+
+    def forecast(self, config: PipelineConfig) -> Forecast:
+        noise = float(config.steps[-1].stage.model_dump()["noise"])
+        return Forecast(size_bytes=1e6 / (1 + noise))
