@@ -7,6 +7,7 @@ from importlib import metadata
 
 from pipelines.triton import onnx_file
 from stages._examples import Preprocess
+from stages._onnx_session import CHAINS, Provider
 from stages.base import Artifact
 
 PROGRAM = '''"""Classify images: python predict.py IMAGE... or an .npy of shape (n, height, width, channels).
@@ -57,7 +58,7 @@ ONNX = '''def opened():
     """The model as a function of prepared pixels."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(HERE / {model!r}, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(HERE / {model!r}, providers={providers!r})
     name = session.get_inputs()[0].name
     return lambda pixels: session.run(None, {{name: pixels}})[0]
 '''
@@ -87,10 +88,17 @@ def program(artifact: Artifact, preprocess: Preprocess, versions: Mapping[str, s
     """
     if artifact.kind not in NEEDS:
         return {}
+    runtime = "onnxruntime" if _provider(artifact) == "cpu" else "onnxruntime-gpu"
+    needed = [runtime if name == "onnxruntime" else name for name in NEEDS[artifact.kind]]
     return {
         "predict.py": PROGRAM.format(opened=_opened(artifact), **dict(preprocess)),
-        "requirements.txt": "".join(f"{_pinned(name, versions)}\n" for name in NEEDS[artifact.kind]),
+        "requirements.txt": "".join(f"{_pinned(name, versions)}\n" for name in needed),
     }
+
+
+def _provider(artifact: Artifact) -> Provider:
+    told = artifact.facts.get("provider")
+    return "cuda" if told == "cuda" else "tensorrt" if told == "tensorrt" else "cpu"
 
 
 def _pinned(name: str, versions: Mapping[str, str]) -> str:
@@ -102,7 +110,7 @@ def _pinned(name: str, versions: Mapping[str, str]) -> str:
 
 def _opened(artifact: Artifact) -> str:
     if artifact.kind == "onnx":
-        return ONNX.format(model=onnx_file(artifact))
+        return ONNX.format(model=onnx_file(artifact), providers=[*CHAINS[_provider(artifact)]])
     told = {key: str(artifact.facts.get(key, usual)) for key, usual in OPENVINO_USUAL.items()}
     settings = {"PERFORMANCE_HINT": told["hint"].upper(), "INFERENCE_PRECISION_HINT": told["inference_precision"]}
     return OPENVINO.format(device=told["device"], settings=settings)

@@ -20,6 +20,7 @@ MAX_BATCH = 64
 RTX = """# The engines are TensorRT for RTX's. The stock server's `tensorrt` backend opens those of the full TensorRT:
 # these need a backend that is built against TensorRT for RTX.
 """
+ACCELERATED = 'optimization { execution_accelerators { gpu_execution_accelerator [ { name: "tensorrt" } ] } }\n'
 
 
 def repository(artifact: Artifact, name: str) -> dict[str, str]:
@@ -32,8 +33,10 @@ def repository(artifact: Artifact, name: str) -> dict[str, str]:
     batching = "dynamic_batching { max_queue_delay_microseconds: 100 }\n" if most else ""
     text = (
         f'name: "{name}"\nbackend: "{BACKENDS[artifact.kind]}"\nmax_batch_size: {most}\n{tensors}{batching}'
-        f"instance_group [ {{ kind: {'KIND_GPU' if artifact.kind == 'tensorrt' else 'KIND_CPU'} }} ]\n"
+        f"instance_group [ {{ kind: {'KIND_GPU' if _on_gpu(artifact) else 'KIND_CPU'} }} ]\n"
     )
+    if artifact.facts.get("provider") == "tensorrt":
+        text += ACCELERATED
     if artifact.kind == "tensorrt":
         text = f"{RTX}{text}cc_model_filenames [ {_by_capability(artifact)} ]\n"
     return {f"triton/{name}/config.pbtxt": text}
@@ -54,6 +57,10 @@ def links(artifact: Artifact, name: str) -> dict[str, str]:
 def onnx_file(artifact: Artifact) -> str:
     """The name of the artifact's .onnx file."""
     return next(path.name for path in sorted(artifact.path.glob("*.onnx")))
+
+
+def _on_gpu(artifact: Artifact) -> bool:
+    return artifact.kind == "tensorrt" or artifact.facts.get("provider") in ("cuda", "tensorrt")
 
 
 def _most(artifact: Artifact) -> int:

@@ -1,8 +1,9 @@
-"""ONNX Runtime on the CPU: opening a model with every thread accounted for, and saying why it would not open."""
+"""ONNX Runtime: opening a model with every thread accounted for, and saying why it would not open."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,13 @@ from stages.base import Refused
 
 _PROVIDER, _OPEN_END = "CPUExecutionProvider", 2**31 - 1
 Level = Literal["none", "basic", "extended", "all"]
+Provider = Literal["cpu", "cuda", "tensorrt"]
+CHAINS = {
+    "cpu": (_PROVIDER,),
+    "cuda": ("CUDAExecutionProvider", _PROVIDER),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", _PROVIDER),
+}
+"""Each provider and, in order, those that take the operators it lacks."""
 _MISSING = re.compile(r"implementation for (?P<operator>\S+?)\((?P<version>\d+)\) node with name '(?P<node>[^']*)'")
 
 
@@ -31,11 +39,11 @@ def options(threads: int, level: Level = "all") -> Any:
     return made
 
 
-def opened(file: Path, session_options: Any) -> Any:
+def opened(file: Path, session_options: Any, provider: Provider = "cpu") -> Any:
     """An InferenceSession.
 
     Raises:
-        Refused: ONNX Runtime cannot load the file; an operator that it lacks is named.
+        Refused: there is no such provider here, or ONNX Runtime cannot load the file; an operator it lacks is named.
     """
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -44,10 +52,33 @@ def opened(file: Path, session_options: Any) -> Any:
         state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoModel,
         state.NotImplemented, state.RuntimeException,
     )  # fmt: skip
+    refuse_missing(provider, onnxruntime.get_available_providers())
     try:
-        return onnxruntime.InferenceSession(str(file), session_options, providers=[_PROVIDER])
+        session = onnxruntime.InferenceSession(str(file), session_options, providers=list(CHAINS[provider]))
     except failures as error:
         raise _not_opened(file, str(error), onnxruntime.__version__) from error
+    _refuse_fallen_back(provider, session.get_providers())
+    return session
+
+
+def refuse_missing(provider: Provider, available: Sequence[str]) -> None:
+    """Refuse a provider that the installed package was built without."""
+    if CHAINS[provider][0] not in available:
+        raise Refused(
+            f"the installed ONNX Runtime has no {CHAINS[provider][0]}, only {', '.join(available)}",
+            "`provider: cpu`; for a GPU put `onnxruntime-gpu` in place of `onnxruntime` into envs/onnx.in, then "
+            "`make lock ENV=onnx`",
+        )
+
+
+def _refuse_fallen_back(provider: Provider, got: Sequence[str]) -> None:
+    """ONNX Runtime runs a model on the CPU, with a warning alone, where a provider's libraries do not load."""
+    if CHAINS[provider][0] not in got:
+        raise Refused(
+            f"ONNX Runtime could not start {CHAINS[provider][0]}, and fell back to {', '.join(got)}",
+            "the log names the library that did not load; it needs an NVIDIA driver, CUDA, cuDNN, and for `tensorrt` "
+            "the TensorRT libraries",
+        )
 
 
 def _not_opened(file: Path, said: str, version: str) -> Refused:

@@ -1,12 +1,14 @@
-"""ONNX Runtime on the CPU: runs any ONNX model."""
+"""ONNX Runtime: runs any ONNX model, on the CPU or through CUDA or TensorRT."""
 
 from __future__ import annotations
 
 import shutil
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from stages._onnx_file import NAME, find, graph_facts, precision_of, read
-from stages._onnx_session import opened, options
+from stages._onnx_session import Provider, opened, options
 from stages.base import Artifact, Context, Produced, Refused
 from targets.base import Arrays, Target
 
@@ -18,11 +20,15 @@ class Onnxruntime(Target):
     produces: ClassVar[str] = "onnx"
     env: ClassVar[str] = "onnx"
 
+    provider: Provider = Field(
+        "cpu", description="what computes; `cuda` and `tensorrt` need an NVIDIA GPU and the package onnxruntime-gpu"
+    )
+
     def run(self, model: Artifact, context: Context) -> Produced:
         """Copy the model and its external data.
 
         Raises:
-            Refused: damaged, or with an operator that ONNX Runtime lacks.
+            Refused: damaged, with an operator that ONNX Runtime lacks, or a provider that is not here.
         """
         held = read(model.path)
         facts = graph_facts(held, precision_of(held))
@@ -30,15 +36,15 @@ class Onnxruntime(Target):
         for file in sorted(each for each in model.path.iterdir() if each.is_file()):
             shutil.copyfile(file, context.out / (NAME if file == source else file.name))
         self.open(Artifact(kind="onnx", path=context.out, digest=model.digest), context.threads, 0).close()
-        return Produced(facts={**facts, **model.facts})
+        return Produced(facts={**facts, **model.facts, "provider": self.provider})
 
     def open(self, artifact: Artifact, threads: int, context_length: int) -> OnnxSession:
         """Load the model; its graph is optimized while loading, as in every deployment.
 
         Raises:
-            Refused: ONNX Runtime cannot load it.
+            Refused: ONNX Runtime cannot load it, or the provider is not here.
         """
-        session = opened(find(artifact.path), options(threads))
+        session = opened(find(artifact.path), options(threads), self.provider)
         return OnnxSession(session)
 
 

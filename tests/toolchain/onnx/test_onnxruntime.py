@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from running import ask, run
 from tiny_nets import CLASSES, SIZE, graph
@@ -84,3 +85,17 @@ def test_an_operator_that_the_opset_lacks_is_named(tmp_path: Path, operator: str
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"0 \.onnx files in the model's folder"):
         Onnxruntime().open(Artifact(kind="onnx", path=tmp_path, digest="0"), 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"), [("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")]
+)
+def test_a_provider_that_is_not_here_is_refused_and_never_replaced(tmp_path: Path, provider: str, name: str) -> None:
+    if name in onnxruntime.get_available_providers():
+        pytest.skip("it is here")
+    with pytest.raises(Refused) as caught:
+        run(Onnxruntime.model_validate({"provider": provider}), graph(tmp_path / "source"), tmp_path / "out")
+
+    assert caught.value.message.startswith(f"the installed ONNX Runtime has no {name}, only ")
+    assert "CPUExecutionProvider" in caught.value.message
+    assert "put `onnxruntime-gpu` in place of `onnxruntime`" in caught.value.hint

@@ -275,6 +275,18 @@ def test_onnx_model_comes_with_a_program_that_predicts_and_a_triton_repository(t
     assert check_files(bundle) == []
 
 
+def test_model_of_a_gpu_provider_is_served_by_it(tmp_path: Path) -> None:
+    bundle = packaged(vision_model(tmp_path / "artifact", "onnx", "model.onnx", provider="tensorrt"), tmp_path)
+
+    wanted = "providers=['TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider']"
+    assert wanted in (bundle / "predict.py").read_text()
+    assert "onnxruntime-gpu" in (bundle / "requirements.txt").read_text().split()
+    assert triton_config(bundle).splitlines()[-2:] == [
+        "instance_group [ { kind: KIND_GPU } ]",
+        'optimization { execution_accelerators { gpu_execution_accelerator [ { name: "tensorrt" } ] } }',
+    ]
+
+
 def test_openvino_model_comes_with_both(tmp_path: Path) -> None:
     model = vision_model(tmp_path / "artifact", "openvino", "openvino.xml", "openvino.bin", hint="throughput")
     record = run_record()
