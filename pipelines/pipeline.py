@@ -202,7 +202,7 @@ class Pipeline:
             planned.number,
             role="candidate",
             report=comparison.candidate,
-            sighting=self._sighting(measurer, candidate, comparison.candidate),
+            sighting=self._sighting(measurer, planned, candidate, comparison.candidate),
             verdicts=comparison.verdicts,
             evaluation_seconds=seconds,
             status="halted" if failed else "completed",
@@ -237,11 +237,14 @@ class Pipeline:
         with self.measurer(model, data, against=theirs, budgets=promotion.budgets) as measurer:
             return challenge(promotion, champion, measurer, candidate)
 
-    def _sighting(self, measurer: Measurer, candidate: Candidate, report: Report) -> Sighting | None:
+    def _sighting(
+        self, measurer: Measurer, planned: PlannedStep, candidate: Candidate, report: Report
+    ) -> Sighting | None:
         subject, reference = candidate.subject, measurer.reference.artifact
         evaluation, home = self.loaded.config.evaluation, self.workshop.home
         target = name_of(subject.target)
-        return sighting(home, reference, subject.artifact, target, evaluation, report, candidate.size_bytes)
+        fields, size = planned.step.stage.model_dump(mode="json"), candidate.size_bytes
+        return sighting(home, reference, subject.artifact, fields, target, evaluation, report, size)
 
     def _baseline(self, subject: Subject) -> Subject | None:
         """The first artifact that this runtime opened: before it nothing of the runtime was quantized, or slowed."""

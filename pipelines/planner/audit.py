@@ -69,12 +69,19 @@ def as_logged(sightings: Iterable[Sighting]) -> list[Row]:
 
 def with_calibrations(sightings: Iterable[Sighting], calibrations: Calibrations) -> list[Row]:
     """By what these calibrations predict."""
+    return with_calibrations_each((seen, calibrations) for seen in sightings)
+
+
+def with_calibrations_each(pairs: Iterable[tuple[Sighting, Calibrations]]) -> list[Row]:
+    """Each sighting by what its own calibrations predict."""
     errors: dict[str, list[float]] = defaultdict(list)
-    for seen in sightings:
+    fitted = True
+    for seen, calibrations in pairs:
+        fitted = fitted and bool(calibrations.fitted)
         reached = calibrations.efficiency(seen.hardware, seen.engine, seen.format)
         for item in compared(seen, reached, calibrations, seen.measured()):
             errors[_stem(item.name)].append(abs(item.error))
-    return _rows(errors, calibrated=bool(calibrations.fitted))
+    return _rows(errors, calibrated=fitted)
 
 
 def margins(rows: Sequence[Row]) -> dict[str, float]:

@@ -25,6 +25,9 @@ def write(plan: Plan, given: str, path: Path) -> Path:
     Raises:
         UserError: the model is shapes alone, or no stage here makes the chosen format.
     """
+    if plan.workload is None:
+        said = f"a plan for an encoder or a CNN has no config yet: its data and labels are not known ({plan.stop})"
+        raise UserError(said, "configs/cifar10-cnn and configs/digits show one")
     if plan.chosen is None or plan.verdict == "INFEASIBLE":
         raise UserError(f"an infeasible plan has no config: {plan.stop}", f"nearest: {plan.nearest}")
     source, kind = _source(given, path)

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from pipelines.measures import Metric
 
 WIDTHS = {"float32": 32, "fp32": 32, "f32": 32, "float16": 16, "fp16": 16, "f16": 16, "bfloat16": 16, "bf16": 16,
-          "int8": 8, "int4": 4}  # fmt: skip
+          "int8": 8, "i8": 8, "u8": 8, "int4": 4, "i4": 4, "u4": 4}  # fmt: skip
+GENAI = "onnx_llm"
+SCALE_BITS = {GENAI: 32}
+"""A block's scale is float32 there, and float16 elsewhere."""
 USUAL_WORKING_BYTES = 0.25e9
 """An interpreter and a runtime beside weights and cache; a guess until it is calibrated."""
 
@@ -82,10 +85,26 @@ def format_of(kind: str, facts: Mapping[str, JsonValue], fields: Mapping[str, Js
         return None
     if width >= 16:
         return Format(name=precision, bits=width, head_bits=width, kinds=("cpu",))
-    group = known.get("group_size")
-    group = group if isinstance(group, int) and group > 0 and width == 4 else None
-    scale = 16 if known.get("symmetric") in {True, None} else 20
-    return Format(name=precision, bits=width, head_bits=8, group=group, scale_bits=scale, kinds=("cpu",))
+    group = known.get("group_size") or known.get("block_size")
+    grouped = isinstance(group, int) and group > 0 and (width == 4 or kind == GENAI)
+    symmetric = "asym" not in str(known.get("mode", "")) and known.get("symmetric") is not False
+    scale = SCALE_BITS.get(kind, 16) + (0 if symmetric else width)
+    each = width + scale / int(str(group)) if grouped else width
+    return Format(
+        name=precision,
+        bits=width,
+        head_bits=_head_bits(kind, known, each, scale / int(str(group)) if grouped else 0.0),
+        group=int(str(group)) if grouped else None,
+        scale_bits=scale,
+        kinds=("cpu",),
+    )
+
+
+def _head_bits(kind: str, known: Mapping[str, JsonValue], each: float, scale: float) -> float:
+    """Of embedding and head: ONNX Runtime GenAI's share their blocks with the rest unless told to keep 8 bits."""
+    if kind != GENAI:
+        return each if known.get("all_layers") else 8
+    return each if known.get("keep_8_bits") in {None, "nothing"} else 8 + scale
 
 
 def predictions(seen: Sighting, reached: Efficiency, calibrations: Calibrations) -> dict[str, float]:

@@ -56,7 +56,7 @@ class Searcher:
             KeyboardInterrupt: by ^C; everything that was told is kept.
         """
         if not self.trials:
-            for point in reversed(self._seeds()):
+            for point in self._seeds():
                 self.study.propose(point)
         while not self._over():
             self._one()

@@ -17,6 +17,7 @@ from pipelines.planner.efficiency import Efficiency
 from pipelines.planner.formats import Format
 from pipelines.planner.hardware import Hardware
 from pipelines.planner.sightings import Sighting, compared, format_of, predictions, size_bytes
+from pipelines.planner.watching import tables_bytes
 
 __all__ = ["home", "tapeout"]
 MACHINE = Hardware(name="two cores", kind="cpu", memory_bytes=16e9, bandwidth=20e9, peaks={"fp32": 3e11, "int8": 1e12})
@@ -133,6 +134,39 @@ def test_the_format_of_an_artifact_is_told_from_its_facts() -> None:
     assert four is not None
     assert (four.bits, four.group, four.head_bits) == (4, 64, 8)
     assert format_of("tensorrt", {}, {}) is None
+
+
+def test_the_format_of_an_onnx_genai_model_has_float32_scales_and_shares_them_with_its_head() -> None:
+    plain = format_of(
+        "onnx_llm", {"precision": "int4", "block_size": 32}, {"symmetric": True, "keep_8_bits": "nothing"}
+    )
+    kept = format_of("onnx_llm", {"precision": "int4", "block_size": 64}, {"symmetric": True, "keep_8_bits": "head"})
+
+    assert plain is not None
+    assert (plain.bytes_each * 8, plain.head_bits) == (5.0, 5.0)
+    assert kept is not None
+    assert (kept.bytes_each * 8, kept.head_bits) == (4.5, 8.5)
+
+
+@pytest.mark.parametrize(("precision", "measured"), [("int8", 270.526e6), ("int4", 90.039e6)])
+def test_the_size_of_an_onnx_genai_folder_is_predicted_within_half_a_percent(precision: str, measured: float) -> None:
+    form = format_of("onnx_llm", {"precision": precision, "block_size": 32}, {"symmetric": True})
+    model = decoder("smollm2-135m").model_copy(update={"max_context": 8192})
+    assert form is not None
+    beside = 3_527_000 + tables_bytes("onnx_llm", model, form.bits)  # tokenizer and settings
+    run = seen("q8_0", 64).model_copy(update={"format": form, "model": model, "companions": beside})
+
+    assert size_bytes(run) == pytest.approx(measured, rel=0.005)
+
+
+def test_the_format_of_an_openvino_model_is_told_from_the_type_of_most_of_its_weights() -> None:
+    eight = format_of("openvino_llm", {"precision": "u8"}, {"mode": "int8_asym", "group_size": 64})
+    four = format_of("openvino_llm", {"precision": "i4"}, {"mode": "int4_sym", "group_size": 64, "all_layers": False})
+
+    assert eight is not None
+    assert (eight.bytes_each, eight.head_bits) == (1.0, 8)
+    assert four is not None
+    assert (four.bytes_each * 8, four.head_bits) == (4.25, 8)
 
 
 def test_mlflow_gets_what_was_predicted_measured_and_the_error() -> None:
