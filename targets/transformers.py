@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from stages._quantized import Quantization, floats, quantization
 from stages.base import Artifact, Context, Produced, Refused
 from targets._hf_folder import architecture, checked_config
 from targets.base import Arrays, Generated, Logits, Target, Tokens
@@ -18,7 +20,7 @@ _KEPT = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", "
 
 
 class Transformers(Target):
-    """Run a Hugging Face folder in PyTorch on the CPU."""
+    """Run a Hugging Face folder in PyTorch on the CPU. GPTQ, AWQ and compressed-tensors are de-quantized to floats."""
 
     consumes: ClassVar[frozenset[str]] = frozenset({"hf"})
     produces: ClassVar[str] = "hf"
@@ -61,7 +63,10 @@ def _load(folder: Path, dtype: Any) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    how = quantization(folder)
     try:
+        if how is not None:
+            return _dequantized(folder, how, dtype), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, info = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
@@ -74,6 +79,26 @@ def _load(folder: Path, dtype: Any) -> tuple[Any, Any]:
     for name in sorted(info["missing_keys"]):
         raise Refused(f"the weights of `{name}` are missing", "fetch the model again")
     return model.eval(), tokenizer
+
+
+def _dequantized(folder: Path, how: Quantization, dtype: Any) -> Any:
+    """A checkpoint of few bits as the floats that its codes stand for: no kernel for them is fast on every CPU."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sys.stderr.write(f"de-quantizing {how.told}\n")
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    given = {name: torch.from_numpy(values) for name, values in floats(folder, how)}
+    missing, unknown = model.load_state_dict(given, strict=False)
+    tied = set(getattr(model, "_tied_weights_keys", None) or ()) if config.tie_word_embeddings else set()
+    for name in sorted(set(missing) - tied):
+        raise Refused(f"the weights of `{name}` are missing", "fetch the model again")
+    for name in sorted(unknown):
+        raise Refused(f"the weights of `{name}` belong to no layer of the model", "quantize the model again")
+    model.tie_weights()
+    return model.eval()
 
 
 class TorchSession:

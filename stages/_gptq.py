@@ -1,0 +1,121 @@
+"""Linear layers by GPTQ, with GPTQModel's solver, or rounded to nearest; and their tensors as in a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from stages._packed import packed_columns, packed_rows
+from stages.base import Frozen, Refused
+
+
+class Settings(Frozen):
+    """What GPTQ is told."""
+
+    bits: int
+    group_size: int
+    symmetric: bool
+    act_order: bool
+    damping: float
+    scale_search: float
+
+    def config(self) -> Any:
+        """As GPTQModel takes it; a layer that fails is no layer to fall back silently on."""
+        from gptqmodel.quantization.config import GPTQConfig
+
+        return GPTQConfig(
+            bits=self.bits,
+            group_size=self.group_size,
+            sym=self.symmetric,
+            desc_act=self.act_order,
+            act_group_aware=False,
+            damp_percent=self.damping,
+            mse=self.scale_search,
+            fallback=None,
+            offload_to_disk=False,
+        )
+
+
+class Solved(Frozen):
+    """A layer's codes and what turns them back: shapes (outputs, inputs), (outputs, groups) twice, (inputs,)."""
+
+    model_config = {"arbitrary_types_allowed": True, "frozen": True, "extra": "forbid"}
+
+    weights: Any
+    scales: Any
+    zeros: Any
+    groups: Any
+    loss: float
+
+    def tensors(self, bits: int) -> dict[str, Any]:
+        """In the layout of a GPTQ checkpoint: zeros stored less one, scales in float16.
+
+        The codes are those that the float32 scales give.
+        """
+        import torch
+
+        group = self.groups.long().cpu()
+        weights, scales, zeros = (part.float().cpu() for part in (self.weights, self.scales, self.zeros))
+        codes = torch.round(weights / scales[:, group] + zeros[:, group]).clamp(0, 2**bits - 1)
+        stored = (zeros.T.numpy().astype(np.int64) - 1) & (2**bits - 1)
+        return {
+            "qweight": torch.from_numpy(packed_rows(codes.T.numpy().astype(np.uint8), bits)),
+            "qzeros": torch.from_numpy(packed_columns(stored.astype(np.uint8), bits)),
+            "scales": scales.T.contiguous().half(),
+            "g_idx": group.int(),
+        }
+
+
+def solve(names: list[str], modules: list[Any], inputs: Iterable[Any], settings: Settings) -> list[Solved]:
+    """Quantize Linear modules that share their inputs, windows of shape (length, columns).
+
+    Raises:
+        Refused: inputs or losses that are not finite, or a Hessian that no damping makes invertible.
+    """
+    from gptqmodel.quantization.gptq import GPTQ
+
+    tasks = [GPTQ(module, settings.config()) for module in modules]
+    for task in tasks:
+        task.quantizer.configure(perchannel=True)
+    for window in inputs:
+        if not window.isfinite().all():
+            raise Refused(f"the inputs of `{names[0]}` hold NaN or infinity", "the model is broken in front of it")
+        tasks[0].add_batch(window, None)
+    for task in tasks[1:]:
+        task.adopt_hessian_from(tasks[0])
+    return [_solved(name, task) for name, task in zip(names, tasks, strict=True)]
+
+
+def _solved(name: str, task: Any) -> Solved:
+    try:
+        weights, scales, zeros, groups, _seconds, loss, _damping, _rows = task.quantize()
+    except ValueError as error:
+        raise Refused(f"`{name}`: {' '.join(str(error).split())}", "more calibration text, or more damping") from error
+    task.free()
+    if not isinstance(loss, float) or not math.isfinite(loss) or not weights.isfinite().all():
+        raise Refused(f"`{name}`: the loss is {loss}", "the model or the calibration text is broken there")
+    return Solved(weights=weights, scales=scales, zeros=zeros, groups=groups, loss=loss)
+
+
+def rounded(module: Any, settings: Settings) -> Solved:
+    """A Linear module rounded to nearest on the same grid: the range of each group decides its scale."""
+    import torch
+    from gptqmodel.quantization.quantizer import Quantizer
+
+    weights = module.weight.detach()
+    size = settings.group_size if settings.group_size > 0 else weights.shape[1]
+    quantizer = Quantizer(settings.config())
+    quantizer.configure(perchannel=True)
+    made, scales, zeros = [], [], []
+    for block in weights.split(size, dim=1):
+        quantizer.find_params(block, weight=True)
+        made.append(quantizer.quantize(block))
+        scales.append(quantizer.scale)
+        zeros.append(quantizer.zero)
+    groups = torch.arange(weights.shape[1]) // size
+    solved = torch.cat(made, 1)
+    loss = float((solved - weights).square().mean())
+    return Solved(weights=solved, scales=torch.cat(scales, 1), zeros=torch.cat(zeros, 1), groups=groups, loss=loss)

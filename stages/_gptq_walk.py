@@ -1,0 +1,74 @@
+"""All decoder layers by GPTQ, one after the other: each sees what the quantized ones in front of it give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stages._decoder_layers import Layers
+from stages._gptq import Settings, Solved, rounded, solve
+from stages._layer_results import LayerResults
+from stages.base import Refused
+
+
+def refuse_group_size(layers: Layers, settings: Settings) -> None:
+    """Refuse a group size that does not divide a layer, naming it, and columns that fill no 32-bit word."""
+    for number in range(len(layers.blocks)):
+        for name, module in layers.linears(number).items():
+            if settings.group_size > 0 and module.in_features % settings.group_size:
+                raise Refused(
+                    f"`{name}` has {module.in_features} inputs, which groups of {settings.group_size} do not divide",
+                    "choose another `group_size`; -1 is a whole row",
+                )
+            if module.in_features % 32 or module.out_features % 32:
+                raise Refused(
+                    f"`{name}` has {module.out_features}x{module.in_features} weights: both must be multiples of 32",
+                    "the format has no room for the rest: use another model",
+                )
+
+
+def walk(
+    layers: Layers, hidden: Any, settings: Settings, kept: LayerResults, progress: Callable[[float, float, str], None]
+) -> dict[str, Any]:
+    """Quantize every layer, or take it from `kept`; a checkpoint's tensors by name.
+
+    `hidden` holds the first layer's inputs, shape (windows, length, width); None rounds to nearest, without text.
+    """
+    begun = kept.finished()
+    tensors: dict[str, Any] = {}
+    for number in range(begun):
+        tensors |= kept.layer(number)
+    if begun and hidden is not None:
+        hidden = kept.inputs(begun).to(hidden.device)
+    for number in range(begun, len(layers.blocks)):
+        progress(number, len(layers.blocks), "layers")
+        made = _layer(layers, number, hidden, settings)
+        found = {
+            f"{name}.{part}": value for name, one in made.items() for part, value in one.tensors(settings.bits).items()
+        }
+        tensors |= found
+        if hidden is not None:
+            hidden = _through(layers, number, hidden)
+            kept.keep(number, found, hidden)
+    progress(len(layers.blocks), len(layers.blocks), "layers")
+    return tensors
+
+
+def _layer(layers: Layers, number: int, hidden: Any, settings: Settings) -> dict[str, Solved]:
+    modules = layers.linears(number)
+    if hidden is None:
+        return {name: rounded(module, settings) for name, module in modules.items()}
+    made: dict[str, Solved] = {}
+    for names in layers.sharing(number, hidden[:1]):
+        shared = [modules[name] for name in names]
+        solved = solve(names, shared, layers.inputs_of(number, shared[0], hidden), settings)
+        for name, module, one in zip(names, shared, solved, strict=True):
+            module.weight.data.copy_(one.weights)
+            made[name] = one
+    return made
+
+
+def _through(layers: Layers, number: int, hidden: Any) -> Any:
+    import torch
+
+    return torch.cat([layers.forward(number, window[None]) for window in hidden])
