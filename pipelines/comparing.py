@@ -33,6 +33,7 @@ def compare(measurer: Measurer, candidate: Candidate) -> tuple[Comparison, float
         "baseline": measurer.identity(candidate.baseline) if candidate.baseline else None,
         "stage": candidate.stage,
         "deployable": candidate.deployable,
+        **({} if candidate.judged else {"judged": False}),
         "data": bench.data.digest,
         "evaluation": config.evaluation.model_dump(mode="json"),
         "budgets": [budget.model_dump(mode="json") for budget in config.budgets],

@@ -26,7 +26,9 @@ class Comparison(Frozen):
 @dataclass(frozen=True)
 class Candidate:
     """A subject after its stage. `deployable` is the last one: only there speed and size are judged.
-    `baseline` is what a model of arrays is timed against, its float version in the same runtime.
+
+    No budget is judged where a later step heals. `baseline` is what a model of arrays is timed against, its float
+    version in the same runtime.
     """
 
     subject: Subject
@@ -35,6 +37,7 @@ class Candidate:
     reference_bytes: int
     deployable: bool
     baseline: Subject | None = None
+    judged: bool = True
 
 
 class Comparer(ABC, Generic[M]):
@@ -72,7 +75,8 @@ class Comparer(ABC, Generic[M]):
         return verdict.model_copy(update={"message": f"{verdict.message}: slower than {self.timed_against}"})
 
     def _judged(self) -> list[Budget]:
-        return [budget for budget in self._config.budgets if self._candidate.deployable or not budget.on_deployable]
+        budgets = self._config.budgets if self._candidate.judged else ()
+        return [budget for budget in budgets if self._candidate.deployable or not budget.on_deployable]
 
     def _report(self, metrics: dict[str, Metric], of_reference: bool = False) -> Report:
         subject = self._measurer.reference if of_reference else self._candidate.subject

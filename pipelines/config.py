@@ -57,6 +57,9 @@ class PipelineConfig(Frozen):
         None, pattern=r"^[A-Za-z0-9._-]+$", description="of the bundle; by default the artifact's digest, shortened"
     )
     source: Source = Field(description="the model that goes in")
+    teacher: Source | None = Field(
+        None, description="the model that stages which distil learn from; by default the reference"
+    )
     steps: tuple[Step, ...] = Field(min_length=1, description="stages and targets, in order")
     reference: SerializeAsAny[Target] = Field(description="the target that opens the unchanged model")
     data: Data = Field(description="evaluation and calibration texts")

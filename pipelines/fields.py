@@ -172,7 +172,7 @@ class Data(Frozen):
 
     evaluation: DataSource = Field(description="what quality and speed are measured on")
     calibration: Calibration | None = Field(None, description="what quantizers may look at")
-    training: Calibration | None = Field(None, description="what stages may train on; labelled images only")
+    training: Calibration | None = Field(None, description="what stages may train on; never the evaluation's")
     preprocess: Preprocess = Field(Preprocess(), description="from stored pixels to the model's input; images only")
 
     @property

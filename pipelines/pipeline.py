@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
-from pipelines.beside import CALIBRATION
+from pipelines.beside import CALIBRATION, TEACHER, TRAINING
 from pipelines.budget import Budget
 from pipelines.challenging import challenge, kept, subject_of, without_comparison
 from pipelines.comparing import Candidate, compare
@@ -25,7 +25,7 @@ from pipelines.measuring import Bench, Measurer, Subject
 from pipelines.measuring_images import ImageMeasurer
 from pipelines.measuring_texts import TextMeasurer
 from pipelines.origin import source_fields, source_recipe
-from pipelines.plan import Plan, PlannedStep
+from pipelines.plan import Plan, PlannedStep, kind_of_source
 from pipelines.planner.sightings import Sighting
 from pipelines.planner.watching import sighting
 from pipelines.progress import Progress
@@ -94,13 +94,14 @@ class Pipeline:
         with self.workshop.store.in_use(), ExitStack() as stack:
             model = around("fetch", self.fetch, 2)
             data = around("read-data", self.read_data, 2)
-            beside = beside_at_first(data)
+            beside = {**beside_at_first(data), **self.teacher(around)}
             measurer = None
             for planned in (None, *self.plan.steps):
                 if planned is not None:
                     made = around(planned.step.name, partial(self.advance, planned, model, beside))
                     model, beside = (model, {**beside, made.kind: made}) if planned.beside else (made, beside)
                 if (planned.number if planned else 0) == self.plan.reference:
+                    beside = {TEACHER: model, **beside}
                     measurer = stack.enter_context(self.measurer(model, data))
                 if planned is not None and measurer is not None and self.plan.measured(planned):
                     measure = partial(self.measure, measurer, planned, model)
@@ -121,6 +122,16 @@ class Pipeline:
         role = "reference" if self.plan.reference == 0 else "source"
         self._record(made, StageRecord(index=0, stage="source", role=role, fields=source_fields(self.loaded)))
         return made.artifact
+
+    def teacher(self, around: Around) -> Mapping[str, Artifact]:
+        """The config's own teacher, where it names one; else the reference will be it."""
+        source = self.loaded.config.teacher
+        if source is None:
+            return {}
+        config = self.loaded.config.model_copy(update={"source": source})
+        loaded, shop = replace(self.loaded, config=config), self.workshop
+        recipe = source_recipe(loaded, kind_of_source(source, loaded.folder), shop.progress)
+        return {TEACHER: around("fetch-teacher", lambda: obtain(shop.store, recipe, shop.progress), 2).artifact}
 
     def read_data(self) -> Texts | ExampleSets:
         """The evaluation data, checked against the calibration's."""
@@ -188,6 +199,7 @@ class Pipeline:
             reference_bytes=sizes[measurer.reference.artifact.digest],
             deployable=planned.number == len(self.plan.steps),
             baseline=self._baseline(Subject(model, planned.opener)),
+            judged=self.plan.judged(planned),
         )
         try:
             comparison, seconds = compare(measurer, candidate)
@@ -211,7 +223,8 @@ class Pipeline:
         self._track(planned.number)
         if failed:
             raise BudgetExceeded("\n".join(verdict.message for verdict in failed), self._after_halt())
-        self.last_passed = model
+        if candidate.judged:
+            self.last_passed = model
 
     def challenge(
         self, promotion: Promotion, planned: PlannedStep, model: Artifact, data: Texts | ExampleSets
@@ -326,4 +339,5 @@ def beside_at_first(data: Texts | ExampleSets) -> Mapping[str, Artifact]:
     """What stages are given besides the model before any has run, by input name: to calibrate and to train with."""
     if isinstance(data, ExampleSets):
         return data.given
-    return {CALIBRATION: data.calibration} if data.calibration else {}
+    given = {CALIBRATION: data.calibration, TRAINING: data.training}
+    return {name: artifact for name, artifact in given.items() if artifact}

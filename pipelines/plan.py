@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipelines.beside import missing_inputs
+from pipelines.beside import TEACHER, missing_inputs
 from pipelines.config import IMAGE_PARTS, TEXT_PARTS, LoadedConfig, PipelineConfig, Step
 from pipelines.errors import ConfigErrors, SourceError
 from pipelines.fetching.weights import locate
@@ -66,6 +66,10 @@ class Plan:
         """Whether the step's artifact is a candidate that is compared with the reference."""
         return step.number > self.reference and step.opener is not None
 
+    def judged(self, step: PlannedStep) -> bool:
+        """Whether budgets are judged on it: not where a later step wins back what it lost."""
+        return not any(type(later.step.stage).heals for later in self.steps[step.number :])
+
     @property
     def gated(self) -> bool:
         """Whether the last artifact is judged, or, where only another machine could open it, the one before it."""
@@ -86,7 +90,8 @@ def check(loaded: LoadedConfig, environments: Path = ROOT / "envs") -> Plan:
         for checked in (
             _files(loaded),
             _chain(config, source_kind),
-            missing_inputs(config),
+            missing_inputs(config, _reference(config, source_kind)),
+            _teacher(loaded),
             _environments(config, environments),
             _budgets(config),
             _promotion(config),
@@ -192,6 +197,21 @@ def _bridge(kind: str, wanted: frozenset[str]) -> str:
     return f"put `{ways[0]}` before it" if ways else f"no stage turns {kind} into {' or '.join(sorted(wanted))}"
 
 
+def _teacher(loaded: LoadedConfig) -> Found:
+    """Each step that distils takes a teacher of its own kind."""
+    config = loaded.config
+    if config.teacher is None:
+        return
+    kind = kind_of_source(config.teacher, loaded.folder)
+    learning = [step for step in config.steps if TEACHER in type(step.stage).extra_inputs]
+    if not learning:
+        yield "`teacher`", "no step learns from a teacher", "leave it out, or add `distill`"
+    for step in learning:
+        if kind not in type(step.stage).consumes:
+            takes = " or ".join(sorted(type(step.stage).consumes))
+            yield "`teacher`", f"is {kind}, and `{step.name}` learns from {takes}", ""
+
+
 def _environments(config: PipelineConfig, folder: Path) -> Found:
     known = {file.stem for file in folder.glob("*.txt")}
     for number, step in enumerate(config.steps, 1):
@@ -255,10 +275,9 @@ def _data(config: PipelineConfig) -> Found:
         yield "`data`", "calibration and evaluation are the same text: the measurement would be worthless", hint
     if config.data.training == evaluation:
         yield "`data`", "training and evaluation are the same: the measurement would be worthless", "use `held_out`"
-    if config.data.training is not None and not config.data.of_images:
-        yield "`data` `training`", "is for labelled images, and the evaluation is on text", "leave it out"
-    if isinstance(calibration, HeldOut) and not config.data.of_images:
-        yield "`data` `calibration`", "`held_out` is for labelled images", "name another text"
+    for name, source in (("calibration", calibration), ("training", config.data.training)):
+        if isinstance(source, HeldOut) and not config.data.of_images:
+            yield f"`data` `{name}`", "`held_out` is for labelled images", "name another text"
     for name, task in config.evaluation.tasks.items():
         if getattr(task.data, "reader", "") != "multiple-choice":
             yield f"`evaluation` `tasks` `{name}`", "needs data with the reader `multiple-choice`", ""

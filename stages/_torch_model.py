@@ -40,13 +40,15 @@ class Description(Frozen):
     sizes: dict[str, Attributes] = {}
 
 
-def load(folder: Path) -> Any:
+def load(folder: Path, entry: str | None = None) -> Any:
     """The module in eval mode, every weight finite. The entry's code is executed.
+
+    Another `entry` of the same folder builds another module, with the weights that it draws.
 
     Raises:
         Refused: nothing can be built from the folder, or the weights do not fit what is built.
     """
-    described = _described(folder)
+    described = Description(entry=entry) if entry else _described(folder)
     build = _function(folder, described.entry)
     weights = folder / described.weights if described.weights else None
     if weights and not weights.is_file():
@@ -65,8 +67,17 @@ def load(folder: Path) -> Any:
     return module.eval()
 
 
-def save(module: Any, source: Path, out: Path, sizes: Mapping[str, Attributes] = MappingProxyType({})) -> None:
-    """Write the module, made out of the `torch` artifact in `source`, as another one into the empty folder `out`."""
+def save(
+    module: Any,
+    source: Path,
+    out: Path,
+    sizes: Mapping[str, Attributes] = MappingProxyType({}),
+    entry: str | None = None,
+) -> None:
+    """Write the module, made out of the `torch` artifact in `source`, as another one into the empty folder `out`.
+
+    `entry` is what builds it, where that is not the source's own.
+    """
     from safetensors.torch import save_file
 
     described = _described(source)
@@ -76,6 +87,10 @@ def save(module: Any, source: Path, out: Path, sizes: Mapping[str, Attributes] =
     # copies: tied weights share memory, which a file of tensors cannot say
     save_file({key: value.detach().clone().contiguous() for key, value in module.state_dict().items()}, out / STATE)
     weights = None if described.weights in replaced else described.weights
+    if entry:
+        written = Description(entry=entry, state=STATE)
+        (out / DESCRIPTION).write_text(written.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        return
     grown = {**described.sizes, **{name: {**described.sizes.get(name, {}), **own} for name, own in sizes.items()}}
     written = Description(entry=described.entry, weights=weights, state=STATE, sizes=grown)
     (out / DESCRIPTION).write_text(written.model_dump_json(indent=1) + "\n", encoding="utf-8")

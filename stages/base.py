@@ -115,6 +115,7 @@ class Stage(Frozen, ABC):
     extra_inputs: ClassVar[frozenset[str]] = frozenset()
     beside: ClassVar[bool] = False
     device_bound: ClassVar[bool] = False
+    heals: ClassVar[bool] = False  # what the steps before it lost is won back: they are measured, and judged no more
     trains: ClassVar[bool] = False  # what comes before it is no model yet, and no reference either
 
     @property

@@ -24,5 +24,17 @@ def build() -> nn.Module:
         )
 
 
+def build_small() -> nn.Module:
+    """A student of a fraction of the size, its weights drawn from the run's own seed."""
+    return nn.Sequential(
+        *_block(1, 16),
+        nn.MaxPool2d(2),
+        *_block(16, 64),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
+
+
 def _block(inputs: int, outputs: int) -> list[nn.Module]:
     return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]

@@ -109,19 +109,19 @@ def overlap(evaluation: Documents, calibration: Documents) -> float:
     return shared(evaluation.texts, calibration.texts)[0]
 
 
-def check_disjoint(evaluation: Documents, calibration: Documents) -> None:
-    """Refuse calibration data that a quantizer would have seen of the evaluation.
+def check_disjoint(evaluation: Documents, calibration: Documents, part: str = "calibration") -> None:
+    """Refuse data that a stage would have seen of the evaluation.
 
     Raises:
-        DataError: more than 1% of the evaluation's 13-word shingles stand in the calibration text.
+        DataError: more than 1% of the evaluation's 13-word shingles stand in the text.
     """
-    way_out = "calibrate on other text, or on another split of it"
+    way_out = f"{'train' if part == 'training' else 'calibrate'} on other text, or on another split of it"
     if evaluation.digest == calibration.digest:
-        raise DataError(f"calibration and evaluation are the same data: {evaluation.name}", way_out)
+        raise DataError(f"{part} and evaluation are the same data: {evaluation.name}", way_out)
     share, example = shared(evaluation.texts, calibration.texts)
     if share > MOST_OVERLAP:
         raise DataError(
-            f"calibration data ({calibration.name}) holds {share:.1%} of the {SHINGLE_WORDS}-word passages of the "
+            f"{part} data ({calibration.name}) holds {share:.1%} of the {SHINGLE_WORDS}-word passages of the "
             f"evaluation data ({evaluation.name}), allowed {MOST_OVERLAP:.0%}, for example: “{_shortened(example)}”",
             way_out,
         )

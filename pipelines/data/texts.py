@@ -19,47 +19,52 @@ from pipelines.store import Store, WorkFolder, key_of
 from stages._calibration_text import KIND, CalibrationText
 from stages.base import Artifact, Produced
 
+GIVEN = ("calibration", "training")
+
 
 @dataclass(frozen=True)
 class Texts:
-    """What a session is asked to tokenize, how the data is called in reports, and what stages may calibrate on."""
+    """What a session is asked to tokenize, how reports call the data, and what stages may look at and train on."""
 
     request: EncodingRequest
     record: DataRecord
     calibration: Artifact | None = None
+    training: Artifact | None = None
 
 
 def read_texts(loaded: LoadedConfig, store: Store, cache: Path, progress: Progress) -> Texts:
-    """Read the evaluation text, the tasks' questions and the calibration text; `cache` keeps what is fetched.
+    """Read the evaluation text, the tasks' questions, the calibration and the training text; `cache` keeps them.
 
-    The calibration text goes into the store as an artifact.
+    What stages are given goes into the store as artifacts.
 
     Raises:
-        DataError: unreadable, empty, or sharing text with the calibration data.
+        DataError: unreadable, empty, or sharing text with what stages are given.
     """
     data, base = loaded.config.data, loaded.folder
     evaluation = documents(data.evaluation, base, cache, progress)
     tasks = {name: _drawn(task, loaded, cache, progress) for name, task in loaded.config.evaluation.tasks.items()}
-    calibration = None
-    if data.calibration is not None:
-        text = documents(data.calibration, base, cache, progress)
-        for shown in (evaluation, *(_as_documents(name, asked) for name, asked in tasks.items())):
-            check_disjoint(shown, text)
-        calibration = _published(text, store, progress)
+    measured = (evaluation, *(_as_documents(name, asked) for name, asked in tasks.items()))
+    given: dict[str, Artifact] = {}
+    for part in GIVEN:
+        if source := getattr(data, part):
+            text = documents(source, base, cache, progress)
+            for shown in measured:
+                check_disjoint(shown, text, part)
+            given[part] = _published(part, text, store, progress)
     request = EncodingRequest(text=evaluation.text, tasks=tasks)
     digest = key_of(request.model_dump(mode="json"))
     record = DataRecord(name=evaluation.name, digest=digest, documents=len(evaluation.texts), tokens=0)
-    return Texts(request, record, calibration)
+    return Texts(request, record, **given)
 
 
-def _published(text: Documents, store: Store, progress: Progress) -> Artifact:
-    """The calibration text as an artifact: its key is its contents, so is what is made from it."""
+def _published(part: str, text: Documents, store: Store, progress: Progress) -> Artifact:
+    """The text as an artifact: its key is its contents, so is what is made from it."""
 
     def make(work: WorkFolder) -> Produced:
         CalibrationText(name=text.name, documents=text.texts).save(work.out)
         return Produced(facts={"documents": len(text.texts), "characters": sum(map(len, text.texts))})
 
-    recipe = Recipe("data:calibration", KIND, {"name": text.name, "texts": text.digest}, (), make)
+    recipe = Recipe(f"data:{part}", KIND, {"name": text.name, "texts": text.digest}, (), make)
     return obtain(store, recipe, progress).artifact
 
 

@@ -29,10 +29,12 @@ assert not loaded, loaded
 
 
 def instance(stage: type[Stage]) -> Stage:
-    """The stage with its defaults, and the first choice of each field that has none."""
+    """The stage with its defaults, and the first choice or the least value of each field that has none."""
     required = {key: field for key, field in stage.model_fields.items() if field.default is PydanticUndefined}
     properties = stage.model_json_schema()["properties"]
-    return stage.model_validate({key: properties[key]["enum"][0] for key in required})
+    return stage.model_validate(
+        {key: properties[key].get("enum", [properties[key].get("minimum")])[0] for key in required}
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

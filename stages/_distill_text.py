@@ -1,0 +1,118 @@
+"""A language model that learns from a teacher over windows of text: its loss a step, and its held-out perplexity."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import exp
+from typing import TYPE_CHECKING, Any, Literal
+
+from stages._distillation import Direction, Said, Weights, divergence
+from stages._fitting import Score
+from stages._hidden import HiddenLoss
+from stages._teacher_text import TeacherText
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Windows of tokens, shape (n, length), which of them are held out, and how many make a step and a call."""
+
+    windows: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    batch: int
+    micro_batch: int
+    seed: int
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """The windows of a step: each pass over the text in an order of its own, drawn from seed and pass alone."""
+        import numpy as np
+
+        others = np.setdiff1d(np.arange(len(self.windows)), self.held_out)
+        passed, place = divmod(step, len(others) // self.batch)
+        order = np.random.default_rng((self.seed, passed)).permutation(others)
+        chosen: NDArray[np.int64] = order[place * self.batch : (place + 1) * self.batch]
+        return chosen
+
+    def parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """The rows of each call."""
+        return [rows[start : start + self.micro_batch] for start in range(0, len(rows), self.micro_batch)]
+
+
+@dataclass(frozen=True)
+class TextWork:
+    """`hidden` compares with the teacher as it runs; everything else with what it said."""
+
+    student: Any
+    said: TeacherText
+    batches: Batches
+    weights: Weights
+    temperature: float
+    direction: Direction
+    precision: Precision
+    hidden: HiddenLoss | None = None
+
+    def backward(self, step: int) -> float:
+        """Leave the step's gradients; its mean loss, in nats a token."""
+        self.student.train()
+        rows = self.batches.rows(step)
+        return sum(self._part(part, len(part) / len(rows)) for part in self.batches.parts(rows))
+
+    def score(self) -> Score:
+        """Perplexity, and mean loss a token, of the held-out windows."""
+        import torch
+
+        self.student.eval()
+        total = 0.0
+        with torch.inference_mode(), self._casting():
+            for rows in self.batches.parts(self.batches.held_out):
+                given = self._given(rows)
+                total += float(_likelihood(self.student(given, use_cache=False).logits, given)) * len(rows)
+        loss = total / len(self.batches.held_out)
+        return Score(metric=exp(min(loss, 100)), loss=loss)
+
+    def _part(self, rows: NDArray[np.int64], share: float) -> float:
+        given = self._given(rows)
+        with self._casting():
+            logits, further = self._run(given)
+            loss = self._loss(logits, given, rows) + further
+        (loss * share).backward()
+        return float(loss.detach()) * share
+
+    def _run(self, given: Any) -> tuple[Any, Any]:
+        if self.hidden is None:
+            return self.student(given, use_cache=False).logits, 0.0
+        return self.hidden(given)
+
+    def _loss(self, logits: Any, given: Any, rows: NDArray[np.int64]) -> Any:
+        loss: Any = 0.0
+        if self.weights.logits:
+            said = self.said.of(rows)
+            flat = Said(said.ids.flatten(0, 1), said.logp.flatten(0, 1))
+            answers = logits[:, :-1].flatten(0, 1)
+            loss = loss + self.weights.logits * divergence(answers, flat, self.temperature, self.direction)
+        if self.weights.labels:
+            loss = loss + self.weights.labels * _likelihood(logits, given)
+        return loss
+
+    def _given(self, rows: NDArray[np.int64]) -> Any:
+        import torch
+
+        return torch.from_numpy(self.batches.windows[rows])
+
+    def _casting(self) -> Any:
+        import torch
+
+        return torch.autocast("cpu", dtype=torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+
+
+def _likelihood(logits: Any, given: Any) -> Any:
+    """Mean negative log-likelihood of each window's tokens after its first, in nats."""
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), given[:, 1:].flatten())

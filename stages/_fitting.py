@@ -1,0 +1,243 @@
+"""A training loop that can be killed at any step, and goes on from its last checkpoint to the same weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import Field
+
+from stages.base import Frozen, Refused, Table
+
+_STATE, _BEST = "checkpoint.pt", "best.pt"
+_ROWS = 12  # of the curve's table
+_WORSE = 4.0  # times the best held-out loss: no noise any more
+Moved = Callable[[float, float, str], None]
+
+
+class Plan(Frozen):
+    """How many steps, how fast, and how often the held-out part is looked at and a checkpoint written."""
+
+    steps: int
+    learning_rate: float
+    weight_decay: float
+    warmup: float
+    clip: float
+    validate_every: int
+    patience: int
+    checkpoint_every: int
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step: up a line, then down a cosine to 0, without restarts (Loshchilov 2017)."""
+        rising = max(1, round(self.warmup * self.steps))
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        share = (step - rising) / max(1, self.steps - rising)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+class Score(Frozen):
+    """Of the held-out part: what is compared first, and the loss that decides between equals. Less is better."""
+
+    metric: float
+    loss: float
+
+    def better(self, other: Score) -> bool:
+        """Whether this is the one to keep."""
+        return (self.metric, self.loss) < (other.metric, other.loss)
+
+
+class Point(Frozen):
+    """A look at the held-out part after so many steps; `train` is the mean loss of the steps since the one before."""
+
+    step: int
+    train: float | None
+    score: Score
+
+
+class Work(Protocol):
+    """What is learnt, of which the loop knows nothing. Everything drawn depends on the step's number alone."""
+
+    def backward(self, step: int) -> float:
+        """Leave the gradients of one step in the weights; the step's loss."""
+        ...
+
+    def score(self) -> Score:
+        """Of the held-out part."""
+        ...
+
+
+class Fit(Frozen):
+    """How it went. `diverged` is the step at which the loss went out of bounds, if it did."""
+
+    curve: tuple[Point, ...] = Field(min_length=1)
+    best: int
+    stopped_early: bool = False
+    diverged: int | None = None
+
+    def table(self, metric: str) -> Table:
+        """The curve, thinned out to a dozen rows, its first and best and last among them."""
+        every = max(1, math.ceil(len(self.curve) / _ROWS))
+        shown = [
+            point
+            for number, point in enumerate(self.curve)
+            if number % every == 0 or point.step == self.best or point is self.curve[-1]
+        ]
+        rows = tuple(
+            (f"{point.step}{' (kept)' if point.step == self.best else ''}", _shown(point.train), *_scores(point))
+            for point in shown
+        )
+        return Table(title="Training", header=("step", "loss", f"held out: {metric}", "held out: loss"), rows=rows)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know."""
+        if self.diverged is not None:
+            return (f"training diverged at step {self.diverged}; the weights of step {self.best} were kept",)
+        if self.stopped_early:
+            return (f"stopped early at step {self.curve[-1].step}; the weights of step {self.best} were kept",)
+        return ()
+
+
+def fit(module: Any, work: Work, plan: Plan, folder: Path, seed: int, moved: Moved) -> Fit:
+    """Train in place, and leave the weights that did best on the held-out part. `folder` keeps checkpoints.
+
+    Raises:
+        Refused: the loss went out of bounds before anything was better than the start.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+    run = _Run(module, work, plan, folder)
+    if not run.resume():
+        run.begin()
+    while run.step < plan.steps and not run.done:
+        run.advance(moved)
+    return run.end()
+
+
+class _Run:
+    """Mutable for the length of `fit`: the weights, the optimizer's state, and where it is."""
+
+    def __init__(self, module: Any, work: Work, plan: Plan, folder: Path) -> None:
+        import torch
+
+        self._module, self._work, self._plan, self._folder = module, work, plan, folder
+        self._weights = [weights for weights in module.parameters() if weights.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._weights, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        self.step, self._losses = 0, list[float]()
+        self._curve: list[Point] = []
+        self._diverged: int | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it diverged, or nothing got better for too long."""
+        looks = [point.step for point in self._curve]
+        waited = len(looks) - 1 - looks.index(self._best().step)
+        return self._diverged is not None or (0 < self._plan.patience <= waited)
+
+    def begin(self) -> None:
+        self._look()
+
+    def advance(self, moved: Moved) -> None:
+        """One step, and what is due after it."""
+        import torch
+
+        moved(self.step, self._plan.steps, self._told())
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._plan.rate(self.step)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._work.backward(self.step)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._weights, self._plan.clip))
+        self.step += 1
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            self._diverged = self.step
+            return
+        self._optimizer.step()
+        self._losses.append(loss)
+        if self.step % self._plan.validate_every == 0 or self.step == self._plan.steps:
+            self._look()
+        if self.step % self._plan.checkpoint_every == 0:
+            self._keep()
+
+    def resume(self) -> bool:
+        """Go on from the last checkpoint, if there is one."""
+        import torch
+
+        file = self._folder / _STATE
+        if not file.is_file():
+            return False
+        held = torch.load(file, weights_only=True)
+        self._module.load_state_dict(held["module"])
+        self._optimizer.load_state_dict(held["optimizer"])
+        torch.set_rng_state(held["random"])
+        self.step, self._losses = held["step"], held["losses"]
+        self._curve = [Point.model_validate(point) for point in held["curve"]]
+        return True
+
+    def end(self) -> Fit:
+        """The best weights into the module."""
+        import torch
+
+        best = self._best().step
+        if self._diverged is not None and best == 0:
+            raise Refused(
+                f"training diverged at step {self._diverged} before anything was better than the start",
+                f"lower `learning_rate`, which is {self._plan.learning_rate:g}",
+            )
+        if best != self.step or self._diverged is not None:
+            self._module.load_state_dict(torch.load(self._folder / _BEST, weights_only=True))
+        early = self._diverged is None and self.step < self._plan.steps
+        return Fit(curve=tuple(self._curve), best=best, stopped_early=early, diverged=self._diverged)
+
+    def _best(self) -> Point:
+        best = self._curve[0]
+        for point in self._curve[1:]:
+            best = point if point.score.better(best.score) else best
+        return best
+
+    def _look(self) -> None:
+        score = self._work.score()
+        if not math.isfinite(score.loss) or (self._curve and score.loss > _WORSE * self._best().score.loss + 1):
+            self._diverged = self.step
+            return
+        mean = sum(self._losses) / len(self._losses) if self._losses else None
+        self._losses = []
+        self._curve.append(Point(step=self.step, train=mean, score=score))
+        if self._best().step == self.step:
+            self._write(self._module.state_dict(), _BEST)
+
+    def _keep(self) -> None:
+        import torch
+
+        held = {
+            "module": self._module.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "step": self.step,
+            "losses": self._losses,
+            "curve": [point.model_dump() for point in self._curve],
+        }
+        self._write(held, _STATE)
+
+    def _write(self, held: Any, name: str) -> None:
+        """Whole or not at all: a kill between the two leaves what was there."""
+        import torch
+
+        beside = self._folder / f"{name}.new"
+        torch.save(held, beside)
+        beside.replace(self._folder / name)
+
+    def _told(self) -> str:
+        loss = f", loss {self._losses[-1]:.3g}" if self._losses else ""
+        return f"steps{loss}, held out {self._best().score.metric:.4g}"
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _scores(point: Point) -> tuple[str, str]:
+    return f"{point.score.metric:.4g}", f"{point.score.loss:.4g}"

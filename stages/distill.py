@@ -1,0 +1,138 @@
+"""torch -> torch: a smaller module, or a pruned one, learns from the reference or another teacher."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, JsonValue, model_validator
+
+from stages._augmentation import Augmentation
+from stages._calibration import TRAINING, required
+from stages._distill_images import ImageWork, Sets, answers_of, first, given
+from stages._distillation import TEACHER, Direction, Weights
+from stages._examples import Examples
+from stages._feature_loss import FeatureLoss
+from stages._fitting import Fit, Plan, fit
+from stages._torch_model import load, save
+from stages.base import Artifact, Context, Produced, Refused, Stage
+
+
+class Distill(Stage):
+    """Teach a classifier with another one's answers; without `student` the module as it came, pruned say."""
+
+    consumes: ClassVar[frozenset[str]] = frozenset({"torch"})
+    produces: ClassVar[str] = "torch"
+    env: ClassVar[str] = "onnx"
+    extra_inputs: ClassVar[frozenset[str]] = frozenset({TEACHER, TRAINING})
+    heals: ClassVar[bool] = True
+    device_bound: ClassVar[bool] = True  # sums in another order, and hundreds of steps later other weights
+
+    student: str | None = Field(
+        None, pattern=r"^[\w./-]+:\w+$", description="`model.py:build_small`, in the model's own folder, or a package's"
+    )
+    steps: int = Field(1000, ge=1, description="of the optimizer")
+    batch: int = Field(64, ge=2, description="images a step")
+    logits: float = Field(1.0, ge=0, description="weight of the divergence between the two modules' answers")
+    labels: float = Field(0.0, ge=0, description="weight of the cross-entropy against labels")
+    labelled: int | None = Field(None, ge=2, description="training images whose labels are looked at; null: all")
+    hidden: float = Field(0.0, ge=0, description="weight of the error of `layers`' outputs, projected where needed")
+    attention: float = Field(0.0, ge=0, description="weight of the error of `layers`' attention maps")
+    layers: dict[str, str] = Field({}, description="the student's layers, by name, and the teacher's they are held to")
+    temperature: float = Field(2.0, gt=0, description="both modules' scores are divided by it")
+    divergence: Direction = Field("forward", description="`forward` is KL(teacher || student)")
+    augmentation: Augmentation = Field(Augmentation(), description="how images are changed before they are shown")
+    learning_rate: float = Field(2e-3, gt=0, description="the highest; it falls to 0 along a cosine")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps in which it rises")
+    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
+    clip: float = Field(5.0, gt=0, description="most of the gradient's norm")
+    held_out: int = Field(100, ge=1, description="training images that nothing is trained on; the best step is kept")
+    validate_every: int = Field(50, ge=1, description="steps between looks at them")
+    patience: int = Field(0, ge=0, description="looks without a better one until it stops; 0: never")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints that a killed run goes on from")
+
+    @model_validator(mode="after")
+    def _learns(self) -> Distill:
+        if not any((self.logits, self.labels, self.hidden, self.attention)):
+            raise ValueError("every weight is 0: set `logits`, `labels`, `hidden` or `attention`")
+        if bool(self.layers) != bool(self.hidden or self.attention):
+            raise ValueError("`layers` goes with `hidden` or `attention`: name both, or neither")
+        return self
+
+    def needs(self) -> frozenset[str]:
+        """Images to train on, and the teacher."""
+        return frozenset({TEACHER, TRAINING})
+
+    def run(self, model: Artifact, context: Context) -> Produced:
+        """Write the student with the weights that did best on the held-out images.
+
+        Raises:
+            Refused: too few images, other classes than the teacher's, an unknown layer, a module that cannot be built,
+                or a loss that went out of bounds.
+        """
+        import torch
+
+        torch.set_num_threads(context.threads)
+        torch.manual_seed(context.seed)
+        examples = required(context, "distill", TRAINING)
+        sets = self._sets(examples)
+        teacher, student = load(context.inputs[TEACHER].path), load(model.path, self.student)
+        answers = answers_of(teacher, examples)
+        sample = given(examples, np.arange(2))
+        _refuse_other_classes(first(student, sample).shape, answers.shape)
+        features = self._features(student, teacher, sample)
+        own = {key: getattr(self, key) for key in ("batch", "temperature", "augmentation")}
+        weights = Weights(**self.model_dump(include=set(Weights.model_fields)))
+        work = ImageWork(
+            student, teacher, examples, sets, answers, seed=context.seed, weights=weights,
+            direction=self.divergence, features=features, **own,
+        )  # fmt: skip
+        plan = Plan(**self.model_dump(include=set(Plan.model_fields)))
+        learning = torch.nn.ModuleList([student, *([features.projections] if features else [])])
+        fitted = fit(learning, work, plan, context.resume, context.seed, context.progress)
+        save(student.eval(), model.path, context.out, entry=self.student)
+        return self._produced(model, (student, teacher), sets, fitted)
+
+    def _sets(self, examples: Examples) -> Sets:
+        """The held-out images evenly spaced, and the labelled ones evenly spaced among the rest."""
+        count = len(examples)
+        wanted = self.held_out + max(self.batch, self.labelled or 0)
+        if count < wanted:
+            raise Refused(
+                f"{count:,} training images: {self.held_out:,} held out and what is asked for need {wanted:,}",
+                "give more of them, or lower `held_out`, `batch` or `labelled`",
+            )
+        held = np.linspace(0, count - 1, self.held_out).round().astype(np.int64)
+        rest = np.setdiff1d(np.arange(count), held)
+        asked = len(rest) if self.labelled is None else self.labelled
+        labelled = rest[((np.arange(asked) + 0.5) * len(rest) / asked).astype(np.int64)]
+        return Sets(rest, labelled, held, judged_by_labels=self.labelled is None)
+
+    def _features(self, student: Any, teacher: Any, sample: Any) -> FeatureLoss | None:
+        if not self.layers:
+            return None
+        return FeatureLoss.between(student, teacher, self.layers, sample, (self.hidden, self.attention))
+
+    def _produced(self, model: Artifact, both: tuple[Any, Any], sets: Sets, fitted: Fit) -> Produced:
+        ours, theirs = (sum(weights.numel() for weights in module.parameters()) for module in both)
+        told: dict[str, JsonValue] = {
+            "images": len(sets.training),
+            "labels": len(sets.labelled) if self.labels else 0,
+            "steps": fitted.curve[-1].step,
+            "kept_step": fitted.best,
+            "parameters_of_teacher": theirs,
+        }
+        notes = list(fitted.notes())
+        if ours >= theirs:
+            notes.append(f"the student is not smaller than its teacher: {ours:,} parameters against {theirs:,}")
+        metric = "wrong answers" if sets.judged_by_labels else "other answers than the teacher's"
+        facts = {**model.facts, "parameters": ours, "precision": "float32", "distillation": told}
+        return Produced(facts=facts, notes=tuple(notes), tables=(fitted.table(metric),))
+
+
+def _refuse_other_classes(ours: tuple[int, ...], theirs: tuple[int, ...]) -> None:
+    if ours[1:] != theirs[1:]:
+        raise Refused(
+            f"the student gives scores of shape {tuple(ours[1:])} an image, the teacher {tuple(theirs[1:])}",
+            "the student needs the teacher's own classes",
+        )

@@ -1,0 +1,154 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from running import inputs
+from tiny_nets import CLASSES, SIZE, module
+
+from stages import _fitting
+from stages._examples import Examples, Preprocess
+from stages._torch_model import called, load
+from stages.base import Artifact, Context, Produced, Refused
+from stages.distill import Distill
+from stages.train_classifier import TrainClassifier
+
+SMALL = {"steps": 60, "batch": 16, "held_out": 12, "learning_rate": 0.01, "validate_every": 10, "checkpoint_every": 7}
+STUDENTS = """
+
+def student(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(),
+                                    nn.Linear(36, 5))
+def other(): return nn.Sequential(nn.Flatten(), nn.Linear(3 * 144, 7))
+"""
+
+
+def examples(folder: Path) -> Artifact:
+    """Noise with a bright corner, whose class is which; the last class has a bright middle."""
+    folder.mkdir()
+    labels = np.arange(96) % CLASSES
+    pixels = np.random.default_rng(0).integers(0, 8, (96, SIZE, SIZE, 3)).astype(np.uint8)
+    for image, label in zip(pixels, labels, strict=True):
+        down, right = (4, 4) if label == 4 else (8 * (label // 2), 8 * (label % 2))
+        image[down : down + 4, right : right + 4] += 12
+    Examples(pixels, labels, Preprocess(scale=0.1)).save(folder)
+    return Artifact(kind="examples", path=folder, digest="0")
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifact]:
+    """A teacher that learnt from every label, and the images."""
+    folder = tmp_path_factory.mktemp("given")
+    source, data = module(folder / "torch"), examples(folder / "examples")
+    (source.path / "model.py").write_text((source.path / "model.py").read_text() + STUDENTS)
+    (folder / "teacher").mkdir()
+    context = Context(out=folder / "teacher", scratch=folder, inputs={"training": data})
+    TrainClassifier(epochs=30, learning_rate=0.01).run(source, context)
+    return Artifact(kind="torch", path=folder / "teacher", digest="0"), data
+
+
+def distil(given: tuple[Artifact, Artifact], out: Path, seed: int = 0, **fields: Any) -> tuple[Artifact, Produced]:
+    teacher, data = given
+    out.mkdir(exist_ok=True)
+    scratch = out.with_name(out.name + ".scratch")
+    stage = Distill.model_validate({**SMALL, "student": "model.py:student", **fields})
+    inputs = {"teacher": teacher, "training": data}
+    produced = stage.run(teacher, Context(out=out, scratch=scratch, seed=seed, inputs=inputs))
+    return Artifact(kind="torch", path=out, digest="0", facts=produced.facts), produced
+
+
+def agreement(model: Artifact, given: tuple[Artifact, Artifact]) -> float:
+    teacher, data = given
+    ours, theirs = (next(iter(called(load(each.path), inputs(data)).values())).argmax(1) for each in (model, teacher))
+    return float((ours == theirs).mean())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"divergence": "reverse"},
+        {"labels": 1.0, "labelled": 16, "augmentation": {"shift": 1, "mirror": True, "noise": 0.1, "mix": 1.0}},
+        {"hidden": 1.0, "attention": 1.0, "layers": {"1": "1"}, "steps": 200},
+    ],
+)
+def test_a_student_learns_the_teachers_answers(
+    tmp_path: Path, given: tuple[Artifact, Artifact], fields: dict[str, Any]
+) -> None:
+    made, produced = distil(given, tmp_path / "out", **fields)
+
+    assert agreement(made, given) > 0.8
+    assert produced.facts["parameters"] == 297
+    assert json.loads((made.path / "model.json").read_text())["entry"] == "model.py:student"
+    assert produced.facts["distillation"]["labels"] == fields.get("labelled", 0)
+
+
+def test_without_labels_or_teacher_of_its_own_nothing_is_learnt(given: tuple[Artifact, Artifact]) -> None:
+    with pytest.raises(ValueError, match="every weight is 0"):
+        Distill(logits=0)
+
+
+def test_labels_alone_are_those_that_may_be_looked_at(tmp_path: Path, given: tuple[Artifact, Artifact]) -> None:
+    teacher, data = given
+    held = Examples.load(data.path)
+    rows = Distill.model_validate({**SMALL, "labelled": 16})._sets(held).labelled
+    wrong = held.labels.copy()
+    wrong[np.setdiff1d(np.arange(len(held)), rows)] = 0
+    (tmp_path / "other").mkdir()
+    Examples(held.pixels, wrong, held.preprocess).save(tmp_path / "other")
+    other = Artifact(kind="examples", path=tmp_path / "other", digest="1")
+    fields = {"logits": 0, "labels": 1, "labelled": 16}
+    first, _ = distil(given, tmp_path / "first", **fields)
+    second, _ = distil((teacher, other), tmp_path / "second", **fields)
+
+    assert (first.path / "state.safetensors").read_bytes() == (second.path / "state.safetensors").read_bytes()
+
+
+def test_the_module_as_it_comes_is_taught_where_no_student_is_named(
+    tmp_path: Path, given: tuple[Artifact, Artifact]
+) -> None:
+    made, produced = distil(given, tmp_path / "out", student=None, steps=5)
+
+    assert agreement(made, given) > 0.9
+    assert produced.notes[-1].startswith("the student is not smaller than its teacher: ")
+
+
+@pytest.mark.parametrize("killed_at", [3, 20, 41])
+def test_killed_and_resumed_the_weights_are_the_same_bytes(
+    tmp_path: Path, given: tuple[Artifact, Artifact], killed_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"augmentation": {"shift": 1, "mix": 1.0}}
+    whole, _ = distil(given, tmp_path / "whole", **fields)
+    advance = _fitting._Run.advance
+
+    def until(run: Any, moved: Any) -> None:
+        if run.step == killed_at:
+            raise KeyboardInterrupt
+        advance(run, moved)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_fitting._Run, "advance", until)
+        with pytest.raises(KeyboardInterrupt):
+            distil(given, tmp_path / "again", **fields)
+    again, _ = distil(given, tmp_path / "again", **fields)
+
+    assert (whole.path / "state.safetensors").read_bytes() == (again.path / "state.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"held_out": 90}, "96 training images: 90 held out and what is asked for need 106"),
+        ({"labelled": 90}, "96 training images: 12 held out and what is asked for need 102"),
+        ({"student": "model.py:other"}, "the student gives scores of shape (7,) an image, the teacher (5,)"),
+        ({"hidden": 1.0, "layers": {"nowhere": "2"}}, "`layers`: the student has no `nowhere`"),
+        ({"learning_rate": 1e30}, "training diverged at step 2 before anything was better than the start"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(
+    tmp_path: Path, given: tuple[Artifact, Artifact], fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Refused) as caught:
+        distil(given, tmp_path / "out", **fields)
+
+    assert caught.value.message == message

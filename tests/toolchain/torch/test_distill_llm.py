@@ -1,0 +1,138 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_lm import TEXT, loaded, logits, make, run, text, trained
+
+from stages import _fitting
+from stages.base import Artifact, Produced, Refused
+from stages.distill_llm import DistillLlm
+
+SMALL = {
+    "tokens": 4096, "window": 16, "batch": 8, "micro_batch": 4, "held_out": 4, "learning_rate": 0.01, "top_k": 16,
+    "validate_every": 8, "checkpoint_every": 5,
+}  # fmt: skip
+
+
+def distil(model: Artifact, teacher: Artifact, out: Path, data: Artifact, **fields: Any) -> tuple[Artifact, Produced]:
+    return run(DistillLlm.model_validate({**SMALL, **fields}), model, out, teacher=teacher, training=data)
+
+
+def divergence(model: Artifact, teacher: Artifact) -> float:
+    ours, theirs = (torch.log_softmax(logits(each), -1) for each in (model, teacher))
+    return float((theirs.exp() * (theirs - ours)).sum(-1).mean())
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifact, Artifact]:
+    folder = tmp_path_factory.mktemp("pair")
+    return make(folder / "student", layers=2, seed=1), trained(make(folder / "teacher")), text(folder / "text")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"divergence": "reverse", "temperature": 2.0},
+        {"logits": 0, "hidden": 1.0},
+        {"hidden": 1.0, "attention": 1.0, "precision": "bfloat16"},
+    ],
+)
+def test_a_student_comes_nearer_to_its_teacher(
+    tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact], fields: dict[str, Any]
+) -> None:
+    student, teacher, data = pair
+    made, produced = distil(student, teacher, tmp_path / "out", data, **fields, held_out=4, patience=0)
+
+    told = produced.facts["distillation"]
+    assert told["steps"] == 32
+    assert produced.tables[0].rows[0][0].startswith("0")
+    if "logits" not in fields:
+        assert divergence(made, teacher) < divergence(student, teacher)
+
+
+def test_hard_labels_alone_learn_the_text(tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]) -> None:
+    student, teacher, data = pair
+    _, produced = distil(student, teacher, tmp_path / "out", data, logits=0, labels=1)
+
+    told = produced.facts["distillation"]
+    assert told["held_out_perplexity"] < told["held_out_perplexity_before"] / 10
+
+
+def test_a_wider_teacher_is_projected_onto(tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]) -> None:
+    student, _, data = pair
+    wide = make(tmp_path / "wide", hidden=48)
+    made, _ = distil(student, wide, tmp_path / "out", data, hidden=1.0)
+
+    assert {key.split(".")[0] for key in loaded(made.path).state_dict()} == {"model", "lm_head"}
+
+
+@pytest.mark.parametrize("killed_at", [3, 13, 29])
+def test_killed_at_a_step_and_resumed_the_weights_are_the_same_bytes(
+    tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact], killed_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, teacher, data = pair
+    whole, _ = distil(student, teacher, tmp_path / "whole", data)
+    with monkeypatch.context() as patched:
+        patched.setattr(_fitting._Run, "advance", _killed(_fitting._Run.advance, killed_at))
+        with pytest.raises(KeyboardInterrupt):
+            distil(student, teacher, tmp_path / "again", data)
+    again, _ = distil(student, teacher, tmp_path / "again", data)
+
+    files = [(each.path / "model.safetensors").read_bytes() for each in (whole, again)]
+    assert files[0] == files[1]
+
+
+def _killed(advance: Any, at: int) -> Any:
+    def until(run: Any, moved: Any) -> None:
+        if run.step == at:
+            raise KeyboardInterrupt
+        advance(run, moved)
+
+    return until
+
+
+def test_a_loss_out_of_bounds_stops_and_keeps_the_best(
+    tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, teacher, data = pair
+    rate = _fitting.Plan.rate
+    monkeypatch.setattr(_fitting.Plan, "rate", lambda plan, step: rate(plan, step) if step < 16 else math.inf)
+    made, produced = distil(student, teacher, tmp_path / "out", data, labels=1)
+
+    assert produced.notes[0] == "training diverged at step 18; the weights of step 16 were kept"
+    assert all(bool(weights.isfinite().all()) for weights in loaded(made.path).parameters())
+
+
+def test_a_loss_out_of_bounds_at_once_is_refused(tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]) -> None:
+    student, teacher, data = pair
+    with pytest.raises(Refused) as caught:
+        distil(student, teacher, tmp_path / "out", data, learning_rate=1e30, warmup=0)
+
+    assert caught.value.message.startswith("training diverged at step ")
+    assert caught.value.hint == "lower `learning_rate`, which is 1e+30"
+
+
+def test_too_little_text_says_how_much_is_needed(tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]) -> None:
+    student, teacher, _ = pair
+    with pytest.raises(Refused) as caught:
+        distil(student, teacher, tmp_path / "out", text(tmp_path / "short", TEXT * 4))
+
+    assert "4 held out and 8 a step need 192 tokens" in caught.value.message
+
+
+def test_another_vocabulary_is_refused(tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]) -> None:
+    student, _, data = pair
+    with pytest.raises(Refused) as caught:
+        distil(student, make(tmp_path / "other", vocabulary=280), tmp_path / "out", data)
+
+    assert caught.value.message.startswith("student and teacher have different tokenizers")
+
+
+def test_a_student_that_is_not_smaller_is_told_of(tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]) -> None:
+    student, _, data = pair
+    _, produced = distil(student, student, tmp_path / "out", data, tokens=256)
+
+    assert produced.notes[-1].startswith("the student is not smaller than its teacher: ")
