@@ -10,7 +10,21 @@ from pipelines.errors import ToolFailed
 from pipelines.evaluation.array_latency import array_speed_metrics, array_warnings
 from pipelines.evaluation.classification import broken, classification_metrics
 from pipelines.evaluation.speed import size_metric
+from pipelines.measures import DeviceFacts
 from pipelines.measuring_images import ImageMeasurer
+from stages.base import Artifact
+
+
+def saturating(artifact: Artifact, device: DeviceFacts) -> list[str]:
+    """A warning where INT8 loses on this CPU what it does not lose on one with VNNI.
+
+    Without it `vpmaddubsw` adds two products of uint8 and int8 in 16 bits, which saturates: 2 x 255 x 127 > 32767.
+    ONNX Runtime's and NNCF's documentation ask for weights in 7 bits there.
+    """
+    whole = artifact.facts.get("precision") == "int8" and not artifact.facts.get("reduce_range")
+    if not whole or "avx2" not in device.features or any("vnni" in each for each in device.features):
+        return []
+    return ["INT8 on a CPU without VNNI: sums of products saturate at 16 bits; `reduce_range: true` avoids that here"]
 
 
 class ImageComparer(Comparer[ImageMeasurer]):
@@ -22,6 +36,7 @@ class ImageComparer(Comparer[ImageMeasurer]):
         if self._config.evaluation.classification is None:
             return {}, {}
         labels = self._measurer.labels
+        self._notes += saturating(self._candidate.subject.artifact, self._measurer.bench.device)
         theirs = self._outputs("the reference", self._measurer.outputs(self._measurer.reference))
         mine = self._outputs(self._candidate.stage, self._measurer.outputs(self._candidate.subject))
         return classification_metrics(mine, theirs, labels), classification_metrics(theirs, None, labels)

@@ -66,7 +66,9 @@ def excluded(model: Any, exclude: Sequence[str]) -> list[str]:
     return [node.name for node in model.graph.node if node.name in exclude or node.op_type in exclude]
 
 
-def static(file: Path, found: Any, exclude: list[str], per_channel: bool, symmetric: bool) -> Any:
+def static(
+    file: Path, found: Any, exclude: list[str], per_channel: bool, symmetric: bool, reduce_range: bool = False
+) -> Any:
     """INT8 with the given activation ranges: uint8 activations, or int8 around 0, and int8 weights around 0, in QDQ."""
     import onnx
     from onnxruntime.quantization import QuantType
@@ -76,7 +78,7 @@ def static(file: Path, found: Any, exclude: list[str], per_channel: bool, symmet
     quantizer = QDQQuantizer(
         onnx.shape_inference.infer_shapes(onnx.load(str(file))),
         per_channel,
-        False,
+        reduce_range,
         QuantType.QInt8,
         QuantType.QInt8 if symmetric else QuantType.QUInt8,
         found,
@@ -90,7 +92,7 @@ def static(file: Path, found: Any, exclude: list[str], per_channel: bool, symmet
     return kept_float(quantizer.model.model)
 
 
-def dynamic(file: Path, exclude: list[str], per_channel: bool) -> Any:
+def dynamic(file: Path, exclude: list[str], per_channel: bool, reduce_range: bool = False) -> Any:
     """INT8 with a range taken of each input as it comes: no calibration.
 
     Convolutions stay float: their dynamic form has one scale for all of a weight, and 15% accuracy was left of 80%.
@@ -102,7 +104,13 @@ def dynamic(file: Path, exclude: list[str], per_channel: bool) -> Any:
     made = file.with_name("dynamic.onnx")
     operators = sorted({*IntegerOpsRegistry} - {"Conv"})
     quantize_dynamic(
-        file, made, operators, per_channel=per_channel, weight_type=QuantType.QInt8, nodes_to_exclude=exclude
+        file,
+        made,
+        operators,
+        per_channel=per_channel,
+        reduce_range=reduce_range,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=exclude,
     )
     return onnx.load(str(made))
 

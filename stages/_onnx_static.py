@@ -27,6 +27,7 @@ class Manner(Frozen):
     calibrations: tuple[Calibration, ...]
     per_channel: bool
     symmetric: bool
+    reduce_range: bool
     examples: int
     judging: float
     back_off: BackOff | None
@@ -58,7 +59,7 @@ def quantized(ready: Path, exclude: Sequence[str], how: Manner, examples: Exampl
     parts = split(len(examples), how.examples, how.judging if how.judges else 0.0, context.seed)
     if not how.judges:
         found = ranges(ready, examples, parts.calibrating, how.calibrations[0], context)
-        return Made(static(ready, found, [*exclude], how.per_channel, how.symmetric))
+        return Made(_static(ready, found, how, exclude))
     judge = Judge(ready, examples, parts.judging, how.calibrations[0].batch, context)
     name, found, compared = _chosen(ready, exclude, how, examples, parts, judge, context)
     made = Made(None, {"calibrated_on": len(parts.calibrating), "judged_on": len(parts.judging)})
@@ -74,7 +75,7 @@ def quantized(ready: Path, exclude: Sequence[str], how: Manner, examples: Exampl
 
 
 def _static(ready: Path, found: Any, how: Manner, exclude: Sequence[str]) -> Any:
-    return static(ready, found, [*exclude], how.per_channel, how.symmetric)
+    return static(ready, found, [*exclude], how.per_channel, how.symmetric, how.reduce_range)
 
 
 def _chosen(

@@ -26,6 +26,7 @@ class Manner(Frozen):
     preset: Preset
     fast_bias_correction: bool
     transformer: bool
+    reduce_range: bool
     exclude: tuple[str, ...]
 
     def options(self, model: Any) -> dict[str, Any]:
@@ -37,6 +38,12 @@ class Manner(Frozen):
             "model_type": package.ModelType.TRANSFORMER if self.transformer else None,
             "ignored_scope": ignored(model, self.exclude),
         }
+
+    def advanced(self) -> Any:
+        """Half of the weights' range where asked for; NNCF's default keeps to it in the first layer alone."""
+        package = nncf()
+        fix = package.OverflowFix.ENABLE if self.reduce_range else package.OverflowFix.FIRST_LAYER
+        return package.AdvancedQuantizationParameters(overflow_fix=fix)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,9 @@ def nncf() -> Any:
 def quantized(model: Any, rows: Sequence[int], batch: Batches, manner: Manner) -> Any:
     """The model with INT8 weights and activations, whose ranges come from the rows."""
     data = nncf().Dataset(list(rows), batch)
-    return nncf().quantize(model, data, subset_size=len(rows), **manner.options(model))
+    return nncf().quantize(
+        model, data, subset_size=len(rows), advanced_parameters=manner.advanced(), **manner.options(model)
+    )
 
 
 def quantized_within(model: Any, rows: Sequence[int], batch: Batches, manner: Manner, validation: Validation) -> Any:
@@ -83,6 +92,7 @@ def quantized_within(model: Any, rows: Sequence[int], batch: Batches, manner: Ma
         validation,
         max_drop=validation.max_drop,
         subset_size=len(rows),
+        advanced_quantization_parameters=manner.advanced(),
         **manner.options(model),
     )
 

@@ -43,6 +43,10 @@ class QuantizeOnnx(Stage):
     )
     percentile: float = Field(99.99, gt=50, le=100, description="of absolute values, for `method: percentile`")
     per_channel: bool = Field(True, description="a scale for each output channel of a weight; 15% without it, not 80%")
+    reduce_range: bool = Field(
+        False,
+        description="weights in 7 bits: for x86 CPUs without VNNI, whose 16-bit sums of products saturate with 8",
+    )
     symmetric_activations: bool = Field(False, description="int8 activations around 0, as some accelerators ask for")
     exclude: tuple[str, ...] = Field((), description="names of nodes, or operators, that stay float")
     examples: int = Field(200, ge=1, description="calibration examples used, evenly spaced; static only")
@@ -90,7 +94,8 @@ class QuantizeOnnx(Stage):
 
     def _told(self) -> dict[str, JsonValue]:
         static = {"method": self.method, "calibration_examples": self.examples} if self.mode == "static" else {}
-        return {"mode": self.mode, **static}
+        narrow: dict[str, JsonValue] = {"reduce_range": True} if self.reduce_range else {}
+        return {"mode": self.mode, **static, **narrow}
 
     def _made(self, graph: Graph, context: Context) -> Made:
         if self.mode == "float16":
@@ -101,7 +106,7 @@ class QuantizeOnnx(Stage):
         if self.mode == "int4":
             made = Made(int4(ready, float_nodes, self.block))
         elif self.mode == "dynamic":
-            made = Made(dynamic(ready, float_nodes, self.per_channel))
+            made = Made(dynamic(ready, float_nodes, self.per_channel, self.reduce_range))
         else:
             examples = required(context, "quantize_onnx")
             self._refuse_too_few(len(examples))
@@ -123,6 +128,7 @@ class QuantizeOnnx(Stage):
             calibrations=self._calibrations(),
             per_channel=self.per_channel,
             symmetric=self.symmetric_activations,
+            reduce_range=self.reduce_range,
             examples=self.examples,
             judging=self.judging,
             back_off=self.back_off,

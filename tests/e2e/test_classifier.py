@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from program import Ended, Program
+from program import WITHOUT_VNNI, Ended, Program
 
 from pipelines.environments import Environments
 from pipelines.home import home as users_home
@@ -15,13 +15,14 @@ from stages.base import ROOT
 pytestmark = [pytest.mark.download]
 CONFIGS = ROOT / "configs" / "cifar10-cnn"
 SHORT = ("evaluation.latency.max_pairs=5", "evaluation.latency.runs=10", "budgets.3.min=0.1")
+NARROW = (f"steps.quantize_onnx.reduce_range={str(WITHOUT_VNNI).lower()}",)
 
 
 @pytest.fixture(scope="module")
 def passed(shared: Program, prefect: str) -> Ended:
     """The CIFAR-10 network at INT8, with a shorter timing whose ratio nobody relies on."""
     config = CONFIGS / "onnxruntime_int8.yaml"
-    ended = shared("run", config, *SHORT, "--dist", shared.dist, "--json", PREFECT_API_URL=prefect)
+    ended = shared("run", config, *SHORT, *NARROW, "--dist", shared.dist, "--json", PREFECT_API_URL=prefect)
     assert ended.code == 0, ended.err
     return ended
 
@@ -67,7 +68,7 @@ def test_bundle_predicts_without_tapeout(shared: Program, passed: Ended, tmp_pat
 
 def test_quantized_as_exported_is_halted(shared: Program, passed: Ended, prefect: str) -> None:
     config = CONFIGS / "onnxruntime_int8_as_exported.yaml"
-    ended = shared("run", config, *SHORT, "--dist", shared.dist, "--json", PREFECT_API_URL=prefect)
+    ended = shared("run", config, *SHORT, *NARROW, "--dist", shared.dist, "--json", PREFECT_API_URL=prefect)
 
     assert ended.code == 1
     halted = ended.report["stages"][-1]
@@ -77,7 +78,7 @@ def test_quantized_as_exported_is_halted(shared: Program, passed: Ended, prefect
 
 def test_compare_puts_both_into_one_table(shared: Program, passed: Ended, prefect: str) -> None:
     configs = [CONFIGS / "onnxruntime_int8.yaml", CONFIGS / "onnxruntime_int8_as_exported.yaml"]
-    chosen = [argument for text in SHORT for argument in ("--set", text)]
+    chosen = [argument for text in (*SHORT, *NARROW) for argument in ("--set", text)]
     ended = shared("compare", *configs, *chosen, "--dist", shared.dist, "--json", PREFECT_API_URL=prefect)
 
     assert ended.code == 1
@@ -86,7 +87,8 @@ def test_compare_puts_both_into_one_table(shared: Program, passed: Ended, prefec
 
 def test_openvino_bundle_holds_and_predicts_without_tapeout(shared: Program, prefect: str, tmp_path: Path) -> None:
     config = CONFIGS / "openvino_int8.yaml"
-    ended = shared("run", config, *SHORT, "--dist", shared.dist, "--json", PREFECT_API_URL=prefect)
+    narrow = f"steps.compress_openvino.reduce_range={str(WITHOUT_VNNI).lower()}"
+    ended = shared("run", config, *SHORT, narrow, "--dist", shared.dist, "--json", PREFECT_API_URL=prefect)
     assert ended.code == 0, ended.err
     int8 = metrics(ended, "openvino")
     assert int8["accuracy_top1"]["change"]["low"] > -0.01

@@ -8,6 +8,8 @@ from stages._examples import Examples
 from stages.base import Artifact, Context, Produced, Stage
 from targets.openvino import Openvino
 
+WITHOUT_VNNI = "vnni" not in Path("/proc/cpuinfo").read_text()  # then INT8 with weights in 8 bits saturates
+
 
 def run(stage: Stage, model: Artifact, out: Path, calibration: Artifact | None = None) -> tuple[Artifact, Produced]:
     scratch = out.with_name(out.name + ".scratch")
