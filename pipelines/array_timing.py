@@ -9,7 +9,7 @@ from pipelines.evaluation.array_latency import ArraySpeedSamples, BatchSamples, 
 from pipelines.fields import Latency
 from pipelines.progress import Progress
 from pipelines.runner import LiveSession
-from stages._examples import Examples
+from stages._inputs import load
 
 
 def time_batches(
@@ -17,7 +17,7 @@ def time_batches(
 ) -> ArraySpeedSamples:
     """Samples of baseline and candidate (in that order), with the load time and the peak memory of both.
 
-    `examples` is a folder of Examples, whose first ones fill the batches.
+    `examples` is a folder of inputs (`stages._inputs`), whose first ones fill the batches.
 
     Raises:
         DataError: they are fewer than the largest batch.
@@ -38,11 +38,11 @@ def time_batches(
 
 
 def _check(examples: str, settings: Latency) -> None:
-    count, most = len(Examples.load(Path(examples))), max(settings.batch_sizes)
-    if count < most:
+    inputs, most = load(Path(examples)), max(settings.batch_sizes)
+    if len(inputs) < most:
         raise DataError(
-            f"evaluation images: {count:,} do not fill a batch of {most}",
-            "give more images, or smaller `evaluation.latency.batch_sizes`",
+            f"evaluation {inputs.what}: {len(inputs):,} do not fill a batch of {most}",
+            f"give more {inputs.what}, or smaller `evaluation.latency.batch_sizes`",
         )
 
 

@@ -25,6 +25,17 @@ class PackageSource(Frozen):
     licence: str | None = Field(None, description="SPDX name, copied into the bundle's manifest")
 
 
+class PackageFolder(Frozen):
+    """A Hugging Face folder inside a package of the package registry; nothing of the package is executed."""
+
+    package: Pin = Field(description="name==version, as pip knows it")
+    folder: str = Field(description="path of the folder inside the wheel, or inside the sdist without its top folder")
+    sha256: Sha256 = Field(
+        description="of what `find * -type f | LC_ALL=C sort | xargs sha256sum` prints in that folder"
+    )
+    licence: str | None = Field(None, description="SPDX name, copied into the bundle's manifest")
+
+
 class PathSource(Frozen):
     """A Hugging Face folder, a GGUF file or an ONNX file on this machine."""
 
@@ -59,9 +70,8 @@ def which(*keys: str) -> Discriminator:
         names = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Frozen) else ()
         return next((key for key in keys if key in names), None)
 
-    return Discriminator(
-        tag, custom_error_type="no_source", custom_error_message=f"needs one of {', '.join(f'`{key}`' for key in keys)}"
-    )
+    told = ", ".join(f"`{key}`" for key in keys if key != "folder")  # which stands beside `package`
+    return Discriminator(tag, custom_error_type="no_source", custom_error_message=f"needs one of {told}")
 
 
 Weights = Annotated[
@@ -92,12 +102,13 @@ class PythonSource(Frozen):
 
 
 Source = Annotated[
-    Annotated[PackageSource, Tag("package")]
+    Annotated[PackageFolder, Tag("folder")]
+    | Annotated[PackageSource, Tag("package")]
     | Annotated[PathSource, Tag("path")]
     | Annotated[HfSource, Tag("hf")]
     | Annotated[UrlSource, Tag("url")]
     | Annotated[PythonSource, Tag("python")],
-    which("package", "path", "hf", "url", "python"),
+    which("folder", "package", "path", "hf", "url", "python"),
 ]
 
 

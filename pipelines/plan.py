@@ -17,6 +17,7 @@ from pipelines.fields import (
     DataSource,
     HeldOut,
     HfSource,
+    PackageFolder,
     PackageSource,
     PathData,
     PathSource,
@@ -130,10 +131,12 @@ def kind_of_source(source: Source, folder: Path) -> str:
     return KIND_OF_SUFFIX.get(Path(_model_of(source, folder)).suffix, "hf")
 
 
-def _model_of(source: PackageSource | UrlSource | HfSource | PathSource, folder: Path) -> str | Path:
+def _model_of(source: PackageSource | PackageFolder | UrlSource | HfSource | PathSource, folder: Path) -> str | Path:
     match source:
         case PackageSource():
             return source.file
+        case PackageFolder():
+            return ""
         case UrlSource():
             return urlsplit(source.url).path
         case HfSource():

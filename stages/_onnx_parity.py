@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from stages._examples import Examples
+from stages._inputs import Feed, Inputs
 from stages._onnx_session import Level, opened, options
 from stages.base import Frozen, Refused
 
 EXAMPLES, BATCH = 64, 16
 Array = NDArray[np.generic]
-Model = Callable[[Array], Mapping[str, Array]]
+Model = Callable[[Feed], Mapping[str, Array]]
 
 
 class Parity(Frozen):
@@ -40,14 +40,13 @@ class Parity(Frozen):
         return {"examples": self.examples, **{key: float(f"{value:.3g}") for key, value in measured.items()}}
 
 
-def compared(reference: Model, candidate: Model, examples: Examples) -> Parity:
-    """Both models on up to 64 of the examples, evenly spaced, in batches.
+def compared(reference: Model, candidate: Model, inputs: Inputs, names: Sequence[str]) -> Parity:
+    """Both models, whose inputs have these names, on up to 64 of the inputs, evenly spaced, in batches.
 
     Raises:
         Refused: they do not give the same outputs.
     """
-    chosen = spread(examples, EXAMPLES)
-    pairs = [(reference(batch), candidate(batch)) for batch in chosen]
+    pairs = [(reference(batch), candidate(batch)) for batch in spread(inputs, EXAMPLES, names)]
     differences, scale, same, rows = [], 0.0, 0, 0
     for ours, theirs in pairs:
         if [value.shape for value in ours.values()] != [value.shape for value in theirs.values()]:
@@ -80,26 +79,28 @@ def refuse_beyond(parity: Parity, tolerance: float, what: str, hint: str) -> Non
         )
 
 
-def runtime(file: Path, threads: int, level: Level = "all") -> Model:
-    """An ONNX file as a function of its first input."""
-    session = opened(file, options(threads, level))
-    inputs, names = session.get_inputs(), [output.name for output in session.get_outputs()]
-    if len(inputs) != 1:
-        raise Refused(
-            f"the model takes {len(inputs)} inputs: {', '.join(each.name for each in inputs)}",
-            "labelled examples feed models of one input",
-        )
+class Runtime:
+    """An ONNX file as a function of its inputs."""
 
-    def run(batch: Array) -> Mapping[str, Array]:
-        return dict(zip(names, session.run(None, {inputs[0].name: batch}), strict=True))
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.names = tuple(each.name for each in session.get_inputs())
+        self._outputs = [output.name for output in session.get_outputs()]
 
-    return run
+    def __call__(self, feed: Feed) -> Mapping[str, Array]:
+        """Outputs by name, in the model's order."""
+        return dict(zip(self._outputs, self._session.run(None, feed), strict=True))
 
 
-def spread(examples: Examples, most: int) -> list[Array]:
-    """Up to `most` of the examples, evenly spaced, in batches of 16."""
-    rows = np.unique(np.linspace(0, len(examples) - 1, min(most, len(examples))).astype(np.int64))
-    return [examples.preprocess(examples.pixels[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH)]
+def runtime(file: Path, threads: int, level: Level = "all") -> Runtime:
+    """An ONNX file in ONNX Runtime, on the CPU."""
+    return Runtime(opened(file, options(threads, level)))
+
+
+def spread(inputs: Inputs, most: int, names: Sequence[str]) -> list[Feed]:
+    """Up to `most` of the inputs, evenly spaced, in batches of 16."""
+    rows = np.unique(np.linspace(0, len(inputs) - 1, min(most, len(inputs))).astype(np.int64))
+    return [inputs.feed(rows[start : start + BATCH], names) for start in range(0, len(rows), BATCH)]
 
 
 def _shapes(values: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from stages import _onnx_back_off_told as told
-from stages._examples import Examples
+from stages._inputs import Inputs
 from stages._onnx_back_off import Backed, BackOff, backed_off
 from stages._onnx_calibrate import Calibration, ranges, refuse_beyond_memory
 from stages._onnx_file import read
@@ -48,7 +48,7 @@ class Made:
     tables: tuple[Table, ...] = ()
 
 
-def quantized(ready: Path, exclude: Sequence[str], how: Manner, examples: Examples, context: Context) -> Made:
+def quantized(ready: Path, exclude: Sequence[str], how: Manner, examples: Inputs, context: Context) -> Made:
     """INT8 with QDQ nodes.
 
     Raises:
@@ -82,7 +82,7 @@ def _chosen(
     ready: Path,
     exclude: Sequence[str],
     how: Manner,
-    examples: Examples,
+    examples: Inputs,
     parts: Split,
     judge: Judge,
     context: Context,

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages._examples import Examples, Floats
+from stages._inputs import Feed, Inputs
+from stages._openvino_calibration import input_names
 from stages._openvino_runtime import toolkit
 from stages.base import Frozen, Refused
 
@@ -50,19 +51,20 @@ class Manner(Frozen):
 class Validation:
     """Held-out calibration examples, and the answers by row that count as right: labels, or the float model's."""
 
-    examples: Examples
+    examples: Inputs
+    names: Sequence[str]
     rows: Sequence[int]
     right: NDArray[np.int64]
     max_drop: float
 
-    def batch(self, row: int) -> Floats:
+    def batch(self, row: int) -> Feed:
         """One example as the model takes it."""
-        return self.examples.batch(row, row + 1)
+        return self.examples.feed(np.array([row]), self.names)
 
     def __call__(self, compiled: Any, rows: Iterable[int]) -> tuple[float, list[list[NDArray[np.float32]]]]:
         """The share of right answers, and every output: NNCF ranks operators by how far these move."""
         asked = list(rows)
-        outputs = [np.array(compiled([self.batch(row)])[0]) for row in asked]
+        outputs = [np.array(compiled(self.batch(row))[0]) for row in asked]
         return _right(outputs, self.right[asked]), [[each] for each in outputs]
 
 
@@ -130,12 +132,13 @@ def share_right(model: Any, validation: Validation, threads: int) -> float:
     return validation(_compiled(model, threads), validation.rows)[0]
 
 
-def answers(model: Any, examples: Examples, rows: Sequence[int], threads: int) -> NDArray[np.int64]:
+def answers(model: Any, examples: Inputs, rows: Sequence[int], threads: int) -> NDArray[np.int64]:
     """The model's answers by row, shape (n,) of all examples; -1 where it was not asked."""
     compiled = _compiled(model, threads)
+    names = input_names(model)
     found = np.full(len(examples), -1, dtype=np.int64)
     for row in rows:
-        found[row] = np.array(compiled([examples.batch(row, row + 1)])[0]).reshape(-1).argmax()
+        found[row] = np.array(compiled(examples.feed(np.array([row]), names))[0]).reshape(-1).argmax()
     return found
 
 

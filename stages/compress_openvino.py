@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from stages._openvino_calibration import chosen, reader, refuse_unfit
+from stages._calibration import required
+from stages._openvino_calibration import chosen, input_names, reader, refuse_unfit
 from stages._openvino_compress import (
     Manner,
     Measure,
@@ -79,12 +80,13 @@ class CompressOpenvino(Stage):
         examples, rows, kept = chosen(context, "compress_openvino", self.examples, held_out)
         refuse_unfit(source, examples)
         manner = Manner(**self.model_dump(include=set(Manner.model_fields)))
-        batch = reader(examples, len(rows), context, "images")
+        names = input_names(source)
+        batch = reader(examples, names, len(rows), context)
         if self.max_drop is None:
             return quantized(source, rows.tolist(), batch, manner), {"calibration_examples": len(rows)}
         of_float = answers(source, examples, kept.tolist(), context.threads)
-        right = examples.labels if self.measure == "accuracy_top1" else of_float
-        validation = Validation(examples, kept.tolist(), right, self.max_drop)
+        right = required(context, "compress_openvino").labels if self.measure == "accuracy_top1" else of_float
+        validation = Validation(examples, names, kept.tolist(), right, self.max_drop)
         before = share_right(source, validation, context.threads)
         made = quantized_within(source, rows.tolist(), batch, manner, validation)
         drop = before - share_right(made, validation, context.threads)

@@ -7,15 +7,17 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from stages._calibration import INPUT, required
+from stages._calibration import INPUT, required_inputs
+from stages._inputs import Feed
 from stages._onnx_file import graph_facts, read, write
 from stages._onnx_float16 import halved
 from stages._onnx_parity import compared, refuse_beyond, runtime, spread
+from stages._tokens import TEXT
 from stages._torch_model import called, input_names, load
 from stages.base import Artifact, Context, Produced, Refused, Stage
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
-_LARGEST_BATCH = 1024
+_LARGEST_BATCH, _LONGEST_SEQUENCE = 1024, 512
 _INHERITED = ("licence",)
 
 
@@ -42,15 +44,16 @@ class ExportOnnx(Stage):
         import torch
 
         torch.set_num_threads(context.threads)
-        examples = required(context, "export_onnx")
+        examples = required_inputs(context, "export_onnx")
         context.progress(0, 3, "building the module")
         module = load(model.path)
         context.progress(1, 3, "exporting")
-        exported = _exported(module, spread(examples, 2)[0], self.opset)
+        names = input_names(module)
+        exported = _exported(module, spread(examples, 2, names)[0], self.opset)
         file = write(halved(exported) if self.precision == "float16" else exported, context.out)
         context.progress(2, 3, "comparing with torch")
         candidate = runtime(file, context.threads)
-        parity = compared(lambda batch: called(module, batch), candidate, examples)
+        parity = compared(lambda feed: called(module, *feed.values()), candidate, examples, names)
         refuse_beyond(
             parity,
             self.tolerance or TOLERANCE[self.precision],
@@ -62,23 +65,20 @@ class ExportOnnx(Stage):
         return Produced(facts={**inherited, **facts, "parity": parity.facts()})
 
 
-def _exported(module: Any, batch: Any, opset: int) -> Any:
-    """A ModelProto whose inputs and outputs have a first axis named `batch`."""
+def _exported(module: Any, feed: Feed, opset: int) -> Any:
+    """A ModelProto whose inputs and outputs have a first axis named `batch`, and token ids a second, `sequence`."""
     import torch
 
-    names = input_names(module)
-    if len(names) != 1:
-        raise Refused(f"the module takes {len(names)} inputs: {', '.join(names)}", "give `forward` one required input")
-    sample = torch.from_numpy(np.ascontiguousarray(batch))
-    outputs = called(module, batch)
+    batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
+    sequence = torch.export.Dim("sequence", min=1, max=_LONGEST_SEQUENCE)
     try:
         program = torch.onnx.export(
             module,
-            (sample,),
+            tuple(torch.from_numpy(np.ascontiguousarray(each)) for each in feed.values()),
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)},),
-            input_names=list(names),
-            output_names=list(outputs),
+            dynamic_shapes=tuple({0: batch, 1: sequence} if name in TEXT else {0: batch} for name in feed),
+            input_names=list(feed),
+            output_names=list(called(module, *feed.values())),
             opset_version=opset,
             external_data=False,
             verbose=False,

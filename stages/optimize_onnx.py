@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from stages._calibration import INPUT, required
+from stages._calibration import INPUT, required_inputs
 from stages._onnx_batchnorm import Outcome, fold
 from stages._onnx_equalize import equalize
 from stages._onnx_file import graph_facts, operators, precision_of, read, refuse_too_large, write
@@ -44,7 +44,7 @@ class OptimizeOnnx(Stage):
         Raises:
             Refused: no calibration examples, a damaged model, or a result that differs beyond the tolerance.
         """
-        examples = required(context, "optimize_onnx")
+        examples = required_inputs(context, "optimize_onnx")
         original = read(model.path)
         refuse_too_large(original, "optimize_onnx")
         before, precision = operators(original), precision_of(original)
@@ -54,7 +54,7 @@ class OptimizeOnnx(Stage):
         rewritten, outcome, equalized = self._rewritten(original, context)
         file = write(rewritten, context.out)
         context.progress(1, 2, "comparing")
-        parity = compared(unoptimized, runtime(file, context.threads), examples)
+        parity = compared(unoptimized, runtime(file, context.threads), examples, unoptimized.names)
         refuse_beyond(
             parity, self.tolerance, "the optimized graph does not agree", "turn its options off one by one to see which"
         )

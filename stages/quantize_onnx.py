@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from stages._calibration import INPUT, required
+from stages._calibration import INPUT, required_inputs
 from stages._onnx_back_off import BackOff
 from stages._onnx_calibrate import Calibration
 from stages._onnx_file import graph_facts, read, refuse_too_large, write
@@ -108,7 +108,7 @@ class QuantizeOnnx(Stage):
         elif self.mode == "dynamic":
             made = Made(dynamic(ready, float_nodes, self.per_channel, self.reduce_range))
         else:
-            examples = required(context, "quantize_onnx")
+            examples = required_inputs(context, "quantize_onnx")
             self._refuse_too_few(len(examples))
             made = quantized(ready, float_nodes, self._manner(), examples, context)
         counts = counted(made.model)

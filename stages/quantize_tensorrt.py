@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from stages._calibration import INPUT, examples, required
+from stages._calibration import INPUT, inputs, required_inputs
 from stages._onnx_calibrate import Calibration, Method, evenly, ranges
 from stages._onnx_file import find, graph_facts, read, refuse_too_large, write
 from stages._onnx_float16 import halved
@@ -64,7 +64,7 @@ class QuantizeTensorrt(Stage):
         return Produced(facts={**inherited, **described, **facts, **self._parity(model, context)})
 
     def _int8(self, graph: Graph, context: Context) -> tuple[Any, dict[str, JsonValue]]:
-        given, ready = required(context, "quantize_tensorrt"), prepared(graph, context.scratch)
+        given, ready = required_inputs(context, "quantize_tensorrt"), prepared(graph, context.scratch)
         if len(given) < self.examples:
             raise Refused(
                 f"{self.examples:,} calibration examples were asked for, there are {len(given):,}",
@@ -80,11 +80,11 @@ class QuantizeTensorrt(Stage):
 
     def _parity(self, model: Artifact, context: Context) -> dict[str, JsonValue]:
         """How far the outputs moved on real inputs, where there are some: ONNX Runtime, on the CPU."""
-        given = examples(context)
+        given = inputs(context)
         if given is None:
             return {}
         before, after = (runtime(find(folder), context.threads) for folder in (model.path, context.out))
-        parity = compared(before, after, given)
+        parity = compared(before, after, given, before.names)
         if parity.relative == float("inf"):
             raise Refused(
                 f"{self.type} gives outputs that are no numbers: float16 ends at 65,504",

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from pipelines.evaluation.calls import Moved, answered
 from pipelines.evaluation.memory import peak_bytes, reset_peak
-from stages._examples import Examples, Floats
+from stages._inputs import first, load
 from stages.base import Refused
 from targets.base import Arrays, ArraySession
 
@@ -19,41 +19,35 @@ METHODS = frozenset({"predict", "time_batch", "peak_memory", "forget_peak_memory
 
 
 class LiveArrays:
-    """The calls that evaluation makes of a classifier, wherever it lives. Every path is a file or a folder on disk."""
+    """The calls that evaluation makes of a model of arrays, wherever it lives. Every path is a file or a folder."""
 
     def __init__(self, session: ArraySession, load_s: float, moved: Moved) -> None:
-        names = session.input_names
-        if len(names) != 1:
-            raise Refused(
-                f"the model takes {len(names)} inputs ({', '.join(names)}), and labelled examples fill one",
-                "export it with one input",
-            )
-        self._session, self._load_s, self._moved, self._input = session, load_s, moved, names[0]
+        self._session, self._load_s, self._moved = session, load_s, moved
 
     def facts(self) -> dict[str, JsonValue]:
         """What is known on opening: names of the inputs and seconds to load."""
-        return {"input_names": [self._input], "load_s": self._load_s}
+        return {"input_names": [*self._session.input_names], "load_s": self._load_s}
 
     def answer(self, method: str, arguments: dict[str, JsonValue]) -> JsonValue:
         """Call a method by name; numbers, strings and lists go in and out."""
         return answered(self, METHODS, method, arguments)
 
     def predict(self, examples: str, batch: int, out: str) -> None:
-        """Run a folder of Examples in batches; outputs go to a .npy file of float32 (examples, values)."""
-        given = Examples.load(Path(examples))
+        """Run a folder of inputs in batches; first outputs go to a .npy file of float32 (examples, values)."""
+        given = load(Path(examples))
         found: NDArray[np.float32] | None = None
         for start in range(0, len(given), batch):
             stop = min(start + batch, len(given))
-            rows = self._rows(given.batch(start, stop))
+            rows = self._rows(given.feed(np.arange(start, stop), self._session.input_names), stop - start)
             if found is None:
                 shape = (len(given), rows.shape[1])
                 found = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=shape)
             found[start:stop] = rows
-            self._moved(stop, len(given), "images")
+            self._moved(stop, len(given), given.what)
 
     def time_batch(self, examples: str, batch: int, runs: int) -> dict[str, JsonValue]:
         """Seconds of each of `runs` calls with the first `batch` examples, prepared beforehand; one warms up."""
-        inputs: Arrays = {self._input: Examples.load(Path(examples)).batch(0, batch)}
+        inputs = first(load(Path(examples)), batch, self._session.input_names)
         self._session.run(inputs)
         seconds: list[JsonValue] = []
         for _ in range(runs):
@@ -74,13 +68,12 @@ class LiveArrays:
         """Close the session."""
         self._session.close()
 
-    def _rows(self, inputs: Floats) -> NDArray[np.float32]:
+    def _rows(self, inputs: Arrays, count: int) -> NDArray[np.float32]:
         """The first output, a row an example."""
-        given: Arrays = {self._input: inputs}
-        output = next(iter(self._session.run(given).values()))
-        if output.ndim == 0 or len(output) != len(inputs):
+        output = next(iter(self._session.run(inputs).values()))
+        if output.ndim == 0 or len(output) != count:
             raise Refused(
-                f"the model's first output has the shape {output.shape} for {len(inputs)} examples",
+                f"the model's first output has the shape {output.shape} for {count} examples",
                 "its first axis must be the batch",
             )
-        return output.reshape(len(inputs), -1).astype(np.float32, copy=False)
+        return output.reshape(count, -1).astype(np.float32, copy=False)

