@@ -41,6 +41,14 @@ def download_model(name: str, revision: str, patterns: tuple[str, ...], into: Pa
         return Snapshot(commit=commit, licence=card.get("license"))
 
 
+def commit_of(name: str, revision: str) -> str:
+    """The commit that the revision stands for now; raises as `download_model` does."""
+    from huggingface_hub import HfApi
+
+    with _told(name, revision):
+        return str(HfApi().model_info(name, revision=revision).sha)
+
+
 def download_data(name: str, revision: str, file: str, cache: Path, progress: Progress) -> Path:
     """One file of a dataset repository, in the client's own cache under `cache`; raises as `download_model` does."""
     from huggingface_hub import hf_hub_download

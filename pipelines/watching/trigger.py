@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, Tag
 
-from pipelines.fields import which
+from pipelines.fields import HfSource, which
 from stages.base import Frozen
 
 ATTEMPTS = 3
@@ -33,7 +33,30 @@ class UrlTrigger(Frozen):
     every_s: float = Field(60.0, gt=0, description="seconds between looks")
 
 
+class HfTrigger(Frozen):
+    """A revision on a hub that speaks the Hugging Face API; a new commit behind it is a new checkpoint."""
+
+    hf: str = Field(description="organisation/name")
+    revision: str = Field("main", description="a branch or tag that moves")
+    files: tuple[str, ...] = Field(HfSource.model_fields["files"].default, description="patterns to fetch")
+    every_s: float = Field(60.0, gt=0, description="seconds between looks")
+
+
+class MlflowTrigger(Frozen):
+    """A registered model in MLflow: every version of it, or each version that an alias moves to."""
+
+    mlflow: str = Field(pattern=r"^[^'/:]+$", description="the registered model's name")
+    alias: str | None = Field(None, description="only the version that carries it")
+    file: str | None = Field(
+        None, description="the checkpoint inside the version; without it the version's whole folder is one"
+    )
+    every_s: float = Field(60.0, gt=0, description="seconds between looks")
+
+
 Trigger = Annotated[
-    Annotated[FolderTrigger, Tag("folder")] | Annotated[UrlTrigger, Tag("url")],
-    which("folder", "url"),
+    Annotated[FolderTrigger, Tag("folder")]
+    | Annotated[UrlTrigger, Tag("url")]
+    | Annotated[HfTrigger, Tag("hf")]
+    | Annotated[MlflowTrigger, Tag("mlflow")],
+    which("folder", "url", "hf", "mlflow"),
 ]

@@ -11,7 +11,8 @@ from pipelines.errors import SourceError, UserError
 from pipelines.watching.attempt import overrides_for
 from pipelines.watching.finding import Finder, FolderFinder, UrlFinder
 from pipelines.watching.ledger import Checkpoint, Ledger, now
-from pipelines.watching.trigger import FolderTrigger
+from pipelines.watching.remote import HubFinder, MlflowFinder
+from pipelines.watching.trigger import FolderTrigger, HfTrigger, MlflowTrigger, UrlTrigger
 
 LOST_AFTER_S = 120.0
 """An announcement that no run answered by then went to a server that was away: it is made again."""
@@ -92,7 +93,14 @@ def finder_of(loaded: LoadedConfig, home: Path) -> Finder:
         raise UserError(f"{loaded.path}: there is no `trigger` to watch", "trigger: {folder: checkpoints}")
     if isinstance(trigger, FolderTrigger):
         return FolderFinder(trigger, loaded.folder)
-    return UrlFinder(trigger, home / "watch" / loaded.config.name / "incoming")
+    incoming = home / "watch" / loaded.config.name / "incoming"
+    match trigger:
+        case UrlTrigger():
+            return UrlFinder(trigger, incoming)
+        case HfTrigger():
+            return HubFinder(trigger, incoming)
+        case MlflowTrigger():
+            return MlflowFinder(trigger, home, incoming)
 
 
 def wake_ups(loaded: LoadedConfig) -> Iterator[None]:

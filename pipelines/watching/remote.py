@@ -1,0 +1,112 @@
+"""Checkpoints that a hub or a model registry names: a new commit, a new version."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.errors import SourceError
+from pipelines.progress import Silent
+from pipelines.watching.finding import Found, digest_of
+from pipelines.watching.trigger import HfTrigger, MlflowTrigger
+
+
+@dataclass
+class HubFinder:
+    """The commit behind a revision, downloaded when it is another than at the last look."""
+
+    trigger: HfTrigger
+    incoming: Path
+    _given: str = ""
+    _looked: float | None = None
+
+    def look(self) -> Iterator[Found]:
+        """The repository's files at the revision, if its commit is new."""
+        if self._looked is not None and time.monotonic() - self._looked < self.trigger.every_s:
+            return
+        self._looked = time.monotonic()
+        from pipelines.fetching import hub
+
+        name = self.trigger.hf
+        commit = hub.commit_of(name, self.trigger.revision)
+        if commit == self._given:
+            return
+        work = _emptied(self.incoming / ".part")
+        hub.download_model(name, commit, self.trigger.files, work, Silent())
+        self._given = commit
+        yield _kept(work, self.incoming, f"{name}@{commit[:12]}")
+
+
+@dataclass
+class MlflowFinder:
+    """Versions of a registered model: every one, or whichever carries an alias."""
+
+    trigger: MlflowTrigger
+    home: Path
+    incoming: Path
+    _given: set[str] = field(default_factory=set)
+    _looked: float | None = None
+
+    def look(self) -> Iterator[Found]:
+        """The versions that were not given before, the oldest first."""
+        if self._looked is not None and time.monotonic() - self._looked < self.trigger.every_s:
+            return
+        self._looked = time.monotonic()
+        from pipelines.mlflow_writer import connect, import_mlflow
+
+        import_mlflow()
+        from mlflow.exceptions import MlflowException
+
+        name = self.trigger.mlflow
+        try:
+            client, uri = connect(self.home)
+            for version, place in _versions(client, self.trigger):
+                if version in self._given:
+                    continue
+                found = self._fetched(version, place, uri)
+                self._given.add(version)
+                yield found
+        except (MlflowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise SourceError(f"mlflow: {name}: cannot be read: {reason}", "it is looked for again") from error
+
+    def _fetched(self, version: str, place: str, uri: str) -> Found:
+        from mlflow.artifacts import download_artifacts
+
+        work = _emptied(self.incoming / ".part")
+        inside = f"{place.rstrip('/')}/{self.trigger.file}" if self.trigger.file else place
+        got = Path(download_artifacts(artifact_uri=inside, dst_path=str(work), tracking_uri=uri))
+        return _kept(got, self.incoming, f"{self.trigger.mlflow}/{version}")
+
+
+def _versions(client: object, trigger: MlflowTrigger) -> list[tuple[str, str]]:
+    """Number and place of each version that the trigger means, in order."""
+    name = trigger.mlflow
+    if trigger.alias:
+        numbers = [str(client.get_model_version_by_alias(name, trigger.alias).version)]  # type: ignore[attr-defined]
+    else:
+        known = client.search_model_versions(f"name = '{name}'")  # type: ignore[attr-defined]
+        numbers = [str(number) for number in sorted(int(version.version) for version in known)]
+    return [(number, client.get_model_version_download_uri(name, number)) for number in numbers]  # type: ignore[attr-defined]
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _kept(got: Path, incoming: Path, name: str) -> Found:
+    """Moved to a folder named by its bytes, which later looks never write to; a lone GGUF file is the checkpoint."""
+    files = [path for path in got.rglob("*") if path.is_file()] if got.is_dir() else []
+    if len(files) == 1 and files[0].suffix == ".gguf":
+        got = files[0]
+    digest = digest_of(got, None)
+    place = incoming / digest / (got.name if got.is_file() else "model")
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(got, place)
+    return Found(name, place.absolute(), digest)
