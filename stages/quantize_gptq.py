@@ -34,7 +34,7 @@ class QuantizeGptq(Stage):
     act_order: bool = Field(True, description="columns with the largest activations first")
     damping: float = Field(0.05, gt=0, lt=1, description="added to the Hessian's diagonal, in parts of its mean")
     scale_search: float = Field(
-        0.0, ge=0, description="search each group's scale by the error to this power; 0 takes its range, 2.4 is usual"
+        2.4, ge=0, description="search each group's scale by the error to this power; 0 takes its range"
     )
     windows: int = Field(48, ge=1, description="calibration windows, spread evenly over the calibration text")
     window: int = Field(512, ge=16, description="tokens a window")
