@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from collections.abc import Iterator
@@ -34,10 +35,14 @@ class HubFinder:
         commit = hub.commit_of(name, self.trigger.revision)
         if commit == self._given:
             return
-        work = _emptied(self.incoming / ".part")
-        hub.download_model(name, commit, self.trigger.files, work, Silent())
+        try:
+            work = _emptied(self.incoming / ".part")
+            hub.download_model(name, commit, self.trigger.files, work, Silent())
+            found = _kept(work, self.incoming, f"{name}@{commit[:12]}")
+        except OSError as error:
+            raise SourceError(f"hf: {name}: cannot be kept: {error.strerror}", "it is looked for again") from error
         self._given = commit
-        yield _kept(work, self.incoming, f"{name}@{commit[:12]}")
+        yield found
 
 
 @dataclass
@@ -58,6 +63,7 @@ class MlflowFinder:
         from pipelines.mlflow_writer import connect, import_mlflow
 
         import_mlflow()
+        gc.enable()  # which the import turned off, for processes that end soon
         from mlflow.exceptions import MlflowException
 
         name = self.trigger.mlflow

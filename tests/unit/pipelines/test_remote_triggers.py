@@ -83,6 +83,18 @@ def test_a_hub_that_is_away_is_a_reason_and_the_next_look_finds(
     assert len(list(finder.look())) == 1
 
 
+def test_a_commit_that_could_not_be_kept_is_taken_at_the_next_look(hub: Site, tmp_path: Path) -> None:
+    finder = hub_finder(tmp_path)
+    at(hub, COMMIT, GGUF)
+    finder.incoming.write_text("a file where the folder should be")
+    with pytest.raises(SourceError, match="hf: some/model: cannot be kept: "):
+        list(finder.look())
+    finder.incoming.unlink()
+    time.sleep(0.002)
+
+    assert len(list(finder.look())) == 1
+
+
 def test_a_name_that_would_change_the_registrys_query_is_refused() -> None:
     with pytest.raises(ValidationError, match="should match pattern"):
         TypeAdapter(Trigger).validate_python({"mlflow": "a' or name like '%"})
