@@ -27,6 +27,12 @@ import runpy, sys
 sys.argv[0] = {module!r}
 runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
 """
+# SIGTERM is meant for the command: a handler, unlike SIG_IGN, is not handed on to it.
+RUN_COMMAND = """
+import subprocess, sys
+signal.signal(signal.SIGTERM, lambda *_: None)
+sys.exit(subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL))
+"""
 KEPT_LINES = 400
 IDLE_S = 0.5
 
