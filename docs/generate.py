@@ -23,7 +23,7 @@ from pipelines.watching.trigger import Trigger
 from stages.base import ROOT, load, names
 
 OUT = ROOT / "docs" / "config.md"
-EXAMPLE = ROOT / "configs" / "smollm2-135m" / "gguf_q6_k.yaml"
+EXAMPLE = ROOT / "configs" / "smollm2-135m" / "gguf_q4_k_m_imatrix.yaml"
 FOR_TESTS = "dummy"
 STALE_LINES = 40
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines import mlflow_process, plan
@@ -14,7 +15,10 @@ from pipelines.launch import Choices, launch
 from pipelines.mistakes import mistake
 from pipelines.outcome import Outcome
 from pipelines.records import RunRecord, StageRecord
+from pipelines.store import Store
 from pipelines.tracking import track_comparison
+from pipelines.weighing.bits import bits_a_weight
+from stages.base import Artifact
 
 
 def checked(configs: Sequence[Path], overrides: Sequence[str]) -> list[LoadedConfig]:
@@ -56,7 +60,24 @@ def compare_runs(configs: Sequence[Path], overrides: Sequence[str], choices: Cho
             outcomes.append(launch(config, overrides, choices, writer))
         if isinstance(outcomes[-1].error, Interrupted):
             break
-    return outcomes
+    store = Store(home() / "store")
+    return [replace(outcome, record=weighed(outcome.record, store)) for outcome in outcomes]
+
+
+def weighed(record: RunRecord, store: Store) -> RunRecord:
+    """The record with the bits that its measured artifacts hold for each weight."""
+    stages = tuple(
+        stage.model_copy(update={"bits_a_weight": _bits(stage, store)}) if stage.report else stage
+        for stage in record.stages
+    )
+    return record.model_copy(update={"stages": stages})
+
+
+def _bits(stage: StageRecord, store: Store) -> float | None:
+    if stage.artifact is None or stage.kind is None:
+        return None
+    folder = store.folder(stage.artifact)
+    return bits_a_weight(Artifact(kind=stage.kind, path=folder, digest=stage.artifact))
 
 
 def track(outcomes: Sequence[Outcome]) -> str:
@@ -66,6 +87,11 @@ def track(outcomes: Sequence[Outcome]) -> str:
     if tracked.problem:
         return f"MLflow: {tracked.problem}; the runs themselves are not affected"
     return f"comparison {tracked.mlflow_run} in the MLflow experiment {tracked.experiment}"
+
+
+def reference_of(record: RunRecord) -> StageRecord | None:
+    """What the run's candidates were measured against."""
+    return next((stage for stage in record.stages if stage.report and stage.role == "reference"), None)
 
 
 def result_of(record: RunRecord) -> StageRecord | None:

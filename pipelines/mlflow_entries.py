@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from pipelines.measures import DeviceFacts, Report
 from pipelines.quantities import duration, size
 from pipelines.records import DataRecord, RunRecord, StageRecord
+from pipelines.reporting.methods import method_of
 
 if TYPE_CHECKING:
     from pipelines.tracking import RunStart
@@ -76,6 +77,8 @@ def stage_metrics(record: StageRecord) -> dict[str, float]:
     """What was measured of a stage, and what it cost."""
     measured = dict(metrics(record.report)) if record.report else {}
     costs = {"seconds": record.seconds, "evaluation_seconds": record.evaluation_seconds}
+    if record.bits_a_weight is not None:
+        costs["bits_a_weight"] = record.bits_a_weight
     return {"size_bytes": float(record.size_bytes)} | costs | measured | _checked_predictions(record)
 
 
@@ -170,10 +173,17 @@ class ComparisonChild(NamedTuple):
 
 def comparison_child(run: RunRecord) -> ComparisonChild:
     """The numbers of the run's last measured stage, and where the whole run is."""
-    named = {"run": run.mlflow_run, "config": run.config_path, "verdict": run.status, "message": run.message}
+    named = {
+        "run": run.mlflow_run,
+        "config": run.config_path,
+        "method": method_of(run),
+        "verdict": run.status,
+        "message": run.message,
+    }
     tags = {name: text for name, text in named.items() if text} | device_tags(run.device)
     measured = [stage for stage in run.stages if stage.report and stage.role != "reference"]
-    return ComparisonChild(tags, stage_metrics(measured[-1]) if measured else {})
+    made = {"seconds_to_produce": sum(stage.seconds for stage in run.stages)}
+    return ComparisonChild(tags, (stage_metrics(measured[-1]) if measured else {}) | made)
 
 
 def word(record: StageRecord) -> str:

@@ -34,6 +34,9 @@ class StageRecord(Frozen):
     env: str | None = None
     tool_versions: dict[str, str] = {}
     size_bytes: int = 0
+    bits_a_weight: float | None = Field(
+        None, description="read off the artifact's files, scales and zero points included; by `tapeout compare`"
+    )
     report: Report | None = None
     verdicts: tuple[Verdict, ...] = ()
     sighting: Sighting | None = Field(None, description="what `tapeout plan` predicts of it, beside what was measured")

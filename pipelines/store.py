@@ -57,6 +57,10 @@ class Store:
         path = self._objects.path(entry.digest)
         return Artifact(kind=entry.kind, path=path, digest=entry.digest, parents=entry.parents, facts=entry.facts)
 
+    def folder(self, digest: str) -> Path:
+        """Where the artifact of that digest lies, if it is there."""
+        return self._objects.path(digest)
+
     def log(self, entry: Entry) -> Path | None:
         """The log of the step that made the entry, if it is there."""
         path = self.root / entry.log if entry.log else None

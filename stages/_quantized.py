@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 METHODS = frozenset({"gptq", "awq", "compressed-tensors"})
-_PARTS = re.compile(
+PARTS = re.compile(
     r"(?P<layer>.+)\.(?P<part>qweight|qzeros|scales|g_idx"
     r"|weight_packed|weight_scale|weight_shape|weight_zero_point|weight_g_idx)"
 )
@@ -94,7 +94,7 @@ def floats(folder: Path, how: Quantization) -> Iterator[tuple[str, NDArray[np.ge
     """Every parameter of the folder by name, de-quantized where it was quantized; the rest as it is stored."""
     parts: dict[str, dict[str, Any]] = defaultdict(dict)
     for name, tensor in _stored(folder):
-        if match := _PARTS.fullmatch(name):
+        if match := PARTS.fullmatch(name):
             kept = tensor.float() if tensor.is_floating_point() else tensor
             parts[match["layer"]][match["part"]] = kept.numpy()
         else:
@@ -124,7 +124,7 @@ def bits_a_weight(folder: Path, how: Quantization) -> float:
     """Bits that the files hold for each quantized weight: scales, zero points and order included."""
     held, weights = 0, 0.0
     for name, tensor in _stored(folder):
-        if match := _PARTS.fullmatch(name):
+        if match := PARTS.fullmatch(name):
             size = 8 * tensor.element_size() * tensor.nelement()
             held += size
             weights += size / how.bits if match["part"] in ("qweight", "weight_packed") else 0

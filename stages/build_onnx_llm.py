@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from stages._onnx_llm import KIND, SETTINGS, genai_settings
+from stages._onnx_llm import KIND, SETTINGS, genai_settings, refuse_odd_blocks
+from stages._safetensors_header import stored
 from stages._text_kept import kept_facts
 from stages.base import Artifact, Context, Produced, Refused, Stage
 
@@ -27,9 +28,11 @@ class BuildOnnxLlm(Stage):
         "rtn", description="with int8 and int4: round to nearest, or search each block's scale as k-quants do"
     )
     block_size: Literal[16, 32, 64, 128, 256] = Field(64, description="with int8 and int4: weights that share a scale")
-    symmetric: bool = Field(True, description="with int8 and int4: no zero point")
+    symmetric: bool = Field(True, description="with int8 and int4: no zero point; k-quants have one in any case")
     keep_8_bits: Literal["nothing", "head", "sensitive"] = Field(
-        "nothing", description="with int4: what has 8 bits: the head; or it and the layers llama.cpp's mixtures favour"
+        "nothing",
+        description="with int4: what has 8 bits: the head, and an embedding tied to it; or these and the layers "
+        "llama.cpp's mixtures favour",
     )
     accuracy_level: Literal[1, 4] = Field(
         4, description="with int8 and int4: 4 rounds activations to INT8 while it multiplies, 1 keeps float32"
@@ -45,10 +48,14 @@ class BuildOnnxLlm(Stage):
         """Write model.onnx, its weights, genai_config.json and the tokenizer.
 
         Raises:
-            Refused: an architecture that the builder lacks, a checkpoint quantized in another way or to other bits, or
-            a tokenizer, chat template or special token lost on the way.
+            Refused: an architecture that the builder lacks, a checkpoint quantized in another way or to other bits, a
+            block size whose zero points cannot be packed, or a tokenizer, chat template or special token lost on the
+            way.
         """
-        self._refuse_quantized(json.loads((model.path / "config.json").read_text(encoding="utf-8")))
+        config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
+        self._refuse_quantized(config)
+        if self._packs_zero_points and not config.get("quantization_config"):
+            refuse_odd_blocks(stored(model.path), self.block_size)
         from onnxruntime_genai.models.builder import create_model, parse_extra_options
 
         name, scratch = _BUILDERS[self.precision], str(context.scratch)
@@ -66,7 +73,8 @@ class BuildOnnxLlm(Stage):
         facts = kept_facts(model.path, context.out, model.facts)
         trained = genai_settings(context.out)["context_length"]
         context.progress(2, 2, SETTINGS)
-        return Produced(facts={**facts, "precision": self.precision, "context_length": trained, **self._how()})
+        facts |= {"precision": self.precision, "context_length": trained, **self._how()}
+        return Produced(facts=facts, notes=self._notes(config))
 
     def _options(self) -> dict[str, str]:
         if not self._quantizes:
@@ -81,6 +89,16 @@ class BuildOnnxLlm(Stage):
     @property
     def _quantizes(self) -> bool:
         return self.precision in ("int8", "int4")
+
+    @property
+    def _packs_zero_points(self) -> bool:
+        return self.precision == "int4" and not (self.symmetric and self.method == "rtn")
+
+    def _notes(self, config: dict[str, Any]) -> tuple[str, ...]:
+        given = config.get("quantization_config")
+        if not given or given.get("lm_head") or self.keep_8_bits != "nothing":
+            return ()
+        return ("the checkpoint has its head in floats; it is rounded to 4 bits here: `keep_8_bits: head` loses less",)
 
     def _how(self) -> dict[str, JsonValue]:
         return {"method": self.method, "block_size": self.block_size} if self._quantizes else {}

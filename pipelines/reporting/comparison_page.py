@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from pipelines.comparing_runs import result_of
 from pipelines.measures import Interval
 from pipelines.records import RunRecord
-from pipelines.reporting.comparison_table import columns_of, row
+from pipelines.reporting.comparison_table import columns_of, head, row
 from pipelines.reporting.page import Block, Grid, Heading, Paragraph, Picture, html
+from pipelines.reporting.pareto import front
 from pipelines.reporting.plots import COLOURS, MARKERS
 from pipelines.reporting.table import of_images
 
@@ -19,69 +21,96 @@ if TYPE_CHECKING:
 TITLE = "Comparison"
 Bars = tuple[float, float, float]
 """A value, its low and its high."""
+WIDE, FRONT = 20, "#8250df"  # percent beyond which small changes could not be told apart on a linear axis
 
 
 def page(records: list[RunRecord]) -> str:
     """One HTML file, with the picture where any run was measured."""
-    columns = columns_of(records[0])
-    header = ("config", *(title for title, _ in columns), "size", "memory", "made in", "verdict")
+    columns = columns_of(records)
+    header = tuple(head(records, columns))
     rows = tuple(tuple(row(record, columns)) for record in records)
     device = records[0].device
     blocks: list[Block] = [
         Heading(TITLE, 1),
         Paragraph(f"{len(records)} configs over the same model and data, measured on {device.cpu}, {device.system}."),
-        Grid(header, rows, frozenset(header[1:-1])),
+        Grid(header, rows, frozenset(header[1:-1]) - {"method"}),
     ]
     if png := chart(records):
-        blocks.append(Picture(png, "quality against speed and size, with 95% intervals"))
+        blocks.append(Picture(png, "quality against speed and size, with 95% intervals; the line is the Pareto front"))
     return html(TITLE, blocks)
 
 
-def points(records: list[RunRecord]) -> list[tuple[RunRecord, Bars, Bars, float]]:
-    """Of each measured run: speed ratio to its reference, quality in percent, and size in MB.
-
-    Quality is the share of unchanged top-1 answers for images, the relative change of perplexity for text.
+@dataclass(frozen=True)
+class Point:
+    """One measured run. `quality` is the share of unchanged top-1 answers for images, the relative change of
+    perplexity for text, in percent; `speed` the ratio to its reference, where it was taken.
     """
+
+    record: RunRecord
+    quality: Bars
+    size_mb: float
+    speed: Bars | None
+
+
+def points(records: list[RunRecord]) -> list[Point]:
+    """Every run that has a figure of quality."""
     found = []
     for record in records:
         stage = result_of(record)
         metrics = stage.report.metrics if stage and stage.report else {}
-        speed, quality = metrics.get("speed_ratio"), metrics.get(_quality(record))
+        quality, speed = metrics.get(_quality(record)), metrics.get("speed_ratio")
         measured = quality.interval if quality and of_images(record) else quality.relative if quality else None
-        if stage and speed and measured:
-            found.append((record, _bars(speed.interval, 1), _bars(measured, 100), stage.size_bytes / 1e6))
+        if stage and measured:
+            at = _bars(speed.interval, 1) if speed else None
+            found.append(Point(record, _bars(measured, 100), stage.size_bytes / 1e6, at))
     return found
 
 
 def chart(records: list[RunRecord]) -> bytes | None:
-    """A PNG of two panels with one quality axis; None where no run was measured in both quality and speed."""
+    """A PNG: quality against size and, where it was measured, speed, each with its Pareto front; None without any."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = points(records)
+    shown, images = points(records), of_images(records[0])
     if not shown:
         return None
-    figure = Figure(figsize=(10, 4.6), dpi=130, layout="constrained")
+    timed = [point for point in shown if point.speed]
+    figure = Figure(figsize=(11 if timed else 7, 5.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    fast, small = figure.subplots(1, 2, sharey=True)
-    for record, speed, quality, size in shown:
-        group = "within budget" if record.status == "passed" else "over budget"
-        for axes, across in ((fast, speed), (small, (size, size, size))):
-            _place(axes, across, quality, record.name, group)
-    fast.set_xlim(0, max(speed[2] for _, speed, _, _ in shown) * 1.35)
-    small.set_xlim(0, max(size for _, _, _, size in shown) * 1.35)
-    fast.set_xlabel(
-        "speed-up" + (", against the float version" if of_images(records[0]) else ", against the reference")
-    )
-    small.set_xlabel("size on disk, MB")
-    fast.set_ylabel("unchanged top-1 answers, %" if of_images(records[0]) else "change of perplexity, %")
-    for axes in (fast, small):
-        axes.margins(y=0.25)
-        axes.grid(visible=True, color="#eaeef2", zorder=0)
-        axes.spines[["top", "right"]].set_visible(False)
+    panels = figure.subplots(1, 2 if timed else 1, sharey=True, squeeze=False)[0]
+    _panel(panels[-1], [(point, (point.size_mb,) * 3) for point in shown], "size on disk, MB", -1 if images else 1, 1)
+    if timed:
+        label = "speed-up" + (", against the float version" if images else ", against the reference")
+        _panel(panels[0], [(p, p.speed) for p in timed if p.speed], label, -1 if images else 1, -1)
+    panels[0].set_ylabel("unchanged top-1 answers, %" if images else "change of perplexity, %")
+    if not images and max(point.quality[0] for point in shown) > WIDE:
+        panels[0].set_yscale("symlog", linthresh=1)
     png = BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
     return png.getvalue()
+
+
+def _panel(axes: Axes, placed: list[tuple[Point, Bars]], label: str, up_sign: int, across_sign: int) -> None:
+    """Points, and the line through those that no other beats; a sign of -1 says that more is better."""
+    start = _shared([point.record.name for point, _ in placed])
+    for point, across in placed:
+        group = "within budget" if point.record.status == "passed" else "over budget"
+        _place(axes, across, point.quality, point.record.name[start:], group)
+    best = front([(across_sign * across[0], up_sign * point.quality[0]) for point, across in placed])
+    line = [(placed[number][1][0], placed[number][0].quality[0]) for number in best]
+    axes.plot(*zip(*line, strict=True), color=FRONT, linewidth=1.2, zorder=2, drawstyle="steps-post")
+    axes.set_xlim(0, max(across[2] for _, across in placed) * 1.3)
+    axes.set_xlabel(label)
+    axes.margins(y=0.25)
+    axes.grid(visible=True, color="#eaeef2", zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _shared(names: list[str]) -> int:
+    """Where the names begin to differ, at the start of a part: `smollm2-135m-` says nothing beside its siblings."""
+    parts = [name.split("-") for name in names]
+    same = next((n for n, column in enumerate(zip(*parts, strict=False)) if len(set(column)) > 1), 0)
+    return len("-".join([*parts[0][:same], ""])) if same else 0
 
 
 def _place(axes: Axes, across: Bars, up: Bars, label: str, group: str) -> None:
@@ -91,7 +120,7 @@ def _place(axes: Axes, across: Bars, up: Bars, label: str, group: str) -> None:
         markersize=8, linestyle="none", zorder=3,
     )  # fmt: skip
     axes.annotate(
-        label, (across[0], up[0]), xytext=(8, 7), textcoords="offset points", fontsize=8, color=COLOURS[group]
+        label, (across[0], up[0]), xytext=(8, 7), textcoords="offset points", fontsize=7, color=COLOURS[group]
     )
 
 

@@ -4,64 +4,127 @@ from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
-from pipelines.comparing_runs import result_of
+from pipelines.comparing_runs import reference_of, result_of
 from pipelines.measures import Metric
 from pipelines.quantities import duration, size
-from pipelines.records import RunRecord
+from pipelines.records import RunRecord, StageRecord
 from pipelines.reporting import display
-from pipelines.reporting.table import batches, of_images
+from pipelines.reporting.methods import method_of
+from pipelines.reporting.table import batches, of_images, tasks_of, text_columns
 
-CHANGE = "change of "
+CHANGE, CHANGE_INTERVAL, INTERVAL = "change of ", "interval of change of ", "interval of "
 Columns = list[tuple[str, str]]
-"""A title, and the metric under it, or its change."""
-TEXT = [
-    ("perplexity", "perplexity"), ("change", CHANGE + "perplexity"), ("top-1", "top1_agreement"),
-    ("KL", "kl_divergence"), ("TTFT", "ttft_p50_ms"), ("TBT", "tbt_p50_ms"), ("speed-up", "speed_ratio"),
-]  # fmt: skip
+"""A title, and the metric under it, or its change, or the interval of either."""
 IMAGES = [
     ("accuracy", "accuracy_top1"), ("change", CHANGE + "accuracy_top1"), ("same top-1", "top1_agreement"),
 ]  # fmt: skip
+STYLES = {"passed": "green", "halted": "bold red", "failed": "bold red", "interrupted": "yellow"}
 
 
 def comparison_table(records: list[RunRecord]) -> Table:
     """Quality, speed, size, memory, cost and verdict of each run's last measured stage."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="dim")
-    columns = columns_of(records[0])
-    for number, title in enumerate(
-        ["config", *(title for title, _ in columns), "size", "memory", "made in", "verdict"]
-    ):
+    return _of_images(records) if of_images(records[0]) else _of_texts(records)
+
+
+def _of_images(records: list[RunRecord]) -> Table:
+    table = _table()
+    columns = columns_of(records)
+    for number, title in enumerate(head(records, columns)):
         table.add_column(title, justify="left" if number == 0 else "right", overflow="fold")
     for record in records:
         table.add_row(*row(record, columns))
     return table
 
 
-def columns_of(record: RunRecord) -> Columns:
-    """What suits the model."""
-    if not of_images(record):
-        return TEXT
-    at_each = [(f"b{number} p50", f"latency_p50_ms{suffix}") for number, suffix in batches(record)]
-    return [*IMAGES, *at_each, *((f"b{number} x", f"speed_ratio{suffix}") for number, suffix in batches(record))]
+def _of_texts(records: list[RunRecord]) -> Table:
+    table, columns = _table(leading=1), text_columns(_tasks(records))
+    table.add_column("config\nmethod", overflow="fold", min_width=14)
+    for column in columns:
+        table.add_column(column.header, justify="right", no_wrap=True)
+    table.add_column("bits a weight\non disk\nmemory", justify="right", no_wrap=True)
+    table.add_column("made in\nverdict", no_wrap=True)
+    reference = reference_of(records[0])
+    if reference is not None and reference.report is not None:
+        cells = [column.cell(reference.report) for column in columns]
+        table.add_row(Text("the reference", "bold"), *cells, _weight(reference), Text("-", "dim"))
+    for record in records:
+        stage = result_of(record)
+        report = stage.report if stage else None
+        cells = [column.cell(report) if report else Text("-", "dim") for column in columns]
+        name = Text.assemble((record.name, "bold"), (f"\n{method_of(record)}", "dim"))
+        verdict = Text.assemble(f"{_made(record)}\n", (record.status, STYLES[record.status]))
+        table.add_row(name, *cells, _weight(stage) if stage else Text("-", "dim"), verdict)
+    return table
+
+
+def _table(leading: int = 0) -> Table:
+    return Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="dim", leading=leading
+    )
+
+
+def _weight(stage: StageRecord) -> Text:
+    memory = stage.report.metrics.get("peak_memory_bytes") if stage.report else None
+    return Text(f"{_bits(stage)}\n{size(stage.size_bytes)}\n{_cell(memory)}")
+
+
+def head(records: list[RunRecord], columns: Columns) -> list[str]:
+    """Titles of the flat table."""
+    how = [] if of_images(records[0]) else ["method", "bits a weight"]
+    return ["config", *how, *(title for title, _ in columns), "size", "memory", "made in", "verdict"]
+
+
+def columns_of(records: list[RunRecord]) -> Columns:
+    """What suits the models."""
+    if not of_images(records[0]):
+        return _text_titles(_tasks(records))
+    at_each = [(f"b{number} p50", f"latency_p50_ms{suffix}") for number, suffix in batches(records[0])]
+    return [*IMAGES, *at_each, *((f"b{number} x", f"speed_ratio{suffix}") for number, suffix in batches(records[0]))]
+
+
+def _text_titles(tasks: dict[str, str]) -> Columns:
+    return [
+        ("perplexity", "perplexity"), ("95% interval", INTERVAL + "perplexity"), ("change", CHANGE + "perplexity"),
+        ("its 95%", CHANGE_INTERVAL + "perplexity"), ("KL, nats", "kl_divergence"), ("top-1", "top1_agreement"),
+        *((title, name) for name, title in tasks.items()), ("TTFT", "ttft_p50_ms"), ("TBT", "tbt_p50_ms"),
+        ("prefill", "prefill_tokens_per_s"), ("decode", "decode_tokens_per_s"), ("speed-up", "speed_ratio"),
+    ]  # fmt: skip
 
 
 def row(record: RunRecord, columns: Columns) -> list[str]:
-    """One run's cells."""
+    """One run's cells, as `head` titles them."""
     stage = result_of(record)
     metrics = stage.report.metrics if stage and stage.report else {}
-    cells = []
-    for _, shown in columns:
-        metric = metrics.get(shown.removeprefix(CHANGE))
-        written = (
-            "" if metric is None else display.change(metric) if shown.startswith(CHANGE) else display.value(metric)
-        )
-        cells.append(written or "-")
-    made = duration(sum(stage.seconds for stage in record.stages))
+    cells = [_shown(metrics, shown) or "-" for _, shown in columns]
+    how = [] if of_images(record) else [method_of(record), _bits(stage) if stage else "-"]
     weighs = size(stage.size_bytes) if stage else "-"
-    return [record.name, *cells, weighs, _cell(metrics.get("peak_memory_bytes"), change=False), made, record.status]
+    return [record.name, *how, *cells, weighs, _cell(metrics.get("peak_memory_bytes")), _made(record), record.status]
 
 
-def _cell(metric: Metric | None, change: bool) -> str:
-    if metric is None:
-        return "-"
-    return (display.change(metric) if change else display.value(metric)) or "-"
+def _shown(metrics: dict[str, Metric], shown: str) -> str:
+    for prefix, write in (
+        (CHANGE_INTERVAL, display.change_interval), (INTERVAL, display.interval), (CHANGE, display.change),
+        ("", display.value),
+    ):  # fmt: skip
+        if shown.startswith(prefix):
+            metric = metrics.get(shown.removeprefix(prefix))
+            return write(metric) if metric else ""
+    return ""
+
+
+def _tasks(records: list[RunRecord]) -> dict[str, str]:
+    return {name: title for record in records for name, title in tasks_of(record).items()}
+
+
+def _made(record: RunRecord) -> str:
+    return duration(sum(stage.seconds for stage in record.stages))
+
+
+def _bits(stage: StageRecord) -> str:
+    return "-" if stage.bits_a_weight is None else f"{stage.bits_a_weight:.2f}"
+
+
+def _cell(metric: Metric | None) -> str:
+    return (display.value(metric) if metric else "") or "-"

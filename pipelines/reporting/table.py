@@ -23,7 +23,7 @@ STYLES = {"pass": "green", "FAIL": "bold red", "flagged": "yellow"}
 def stage_table(record: RunRecord) -> Table:
     """What was measured after every stage. Numbers that were not taken are a dash."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, leading=1, header_style="dim")
-    columns = _image_columns(record) if of_images(record) else _text_columns(record)
+    columns = _image_columns(record) if of_images(record) else text_columns(tasks_of(record))
     table.add_column("stage\nprecision\nmade + eval", no_wrap=True)
     for column in columns:
         table.add_column(column.header, justify="right", no_wrap=True)
@@ -35,7 +35,9 @@ def stage_table(record: RunRecord) -> Table:
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
+    """Metrics that stand below each other in one cell."""
+
     header: str
     cell: Callable[[Report], Text]
 
@@ -46,24 +48,24 @@ def of_images(record: RunRecord) -> bool:
     return any(stage.report and stage.report.metrics.keys() & own for stage in record.stages)
 
 
-def _text_columns(record: RunRecord) -> list[_Column]:
-    tasks = tasks_of(record)
+def text_columns(tasks: dict[str, str]) -> list[Column]:
+    """Quality, agreement, latency and throughput; `tasks` are titles by the names of accuracy metrics."""
     times = (("ttft_p50_ms", _bare), ("tbt_p50_ms", _bare), ("tbt_p95_ms", _bare))
     return [
-        _Column("perplexity\n95% interval\nchange\nits 95%, %", _with_change("perplexity")),
-        _Column("\n".join(["top-1", "KL, nats", "exact", *tasks.values()]), partial(_agreement, tasks=list(tasks))),
-        _Column("ms\nTTFT\nTBT p50\nTBT p95", lambda report: _stack(report, *times)),
-        _Column("tokens/s\nprefill\ndecode\nspeed-up", _throughput),
+        Column("perplexity\n95% interval\nchange\nits 95%, %", _with_change("perplexity")),
+        Column("\n".join(["top-1", "KL, nats", "exact", *tasks.values()]), partial(_agreement, tasks=list(tasks))),
+        Column("ms\nTTFT\nTBT p50\nTBT p95", lambda report: _stack(report, *times)),
+        Column("tokens/s\nprefill\ndecode\nspeed-up", _throughput),
     ]
 
 
-def _image_columns(record: RunRecord) -> list[_Column]:
+def _image_columns(record: RunRecord) -> list[Column]:
     at_each = [
-        _Column(f"batch {size}\np50, ms\np95, ms\nspeed-up", partial(_batch, suffix=suffix))
+        Column(f"batch {size}\np50, ms\np95, ms\nspeed-up", partial(_batch, suffix=suffix))
         for size, suffix in batches(record)
     ]
-    accuracy = _Column("accuracy\n95% interval\nchange\nits 95%", _with_change("accuracy_top1"))
-    return [accuracy, _Column("same\ntop-1\ntop-5", _unchanged), *at_each]
+    accuracy = Column("accuracy\n95% interval\nchange\nits 95%", _with_change("accuracy_top1"))
+    return [accuracy, Column("same\ntop-1\ntop-5", _unchanged), *at_each]
 
 
 def batches(record: RunRecord) -> list[tuple[str, str]]:
@@ -108,7 +110,7 @@ def tasks_of(record: RunRecord) -> dict[str, str]:
     return {name: name.removeprefix("accuracy_") for name in tasks}
 
 
-def _row(stage: StageRecord, columns: list[_Column]) -> list[Text]:
+def _row(stage: StageRecord, columns: list[Column]) -> list[Text]:
     if (report := stage.report) is None:
         dashes = [Text("-", style="dim")] * len(columns)
         return [_name(stage), *dashes, Text(f"-\n{size(stage.size_bytes)}"), _budgets(stage)]

@@ -4,8 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from packed_text import gptq_of
 from tiny_text import CONTEXT, END, TEXT, VOCABULARY, by_transformers, greedy, make, run
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM
 
+from stages._quantized import floats, quantization
 from stages.base import Artifact, Refused
 from stages.build_onnx_llm import BuildOnnxLlm
 from targets.onnxruntime_genai import OnnxruntimeGenai
@@ -21,6 +26,22 @@ def hf(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 @pytest.fixture(scope="session")
 def built(hf: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return run(BuildOnnxLlm(precision="float32"), hf, tmp_path_factory.mktemp("float") / "out")[0]
+
+
+def tokens_of_text(hf: Artifact, count: int = 40) -> np.ndarray:
+    ids = Tokenizer.from_file(str(hf.path / "tokenizer.json")).encode(TEXT * 8).ids[:count]
+    return np.array(ids, dtype=np.int32)
+
+
+def by_weights(hf: Artifact, weights: dict[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
+    """Logits of the folder's model with other weights, shape (n, vocabulary)."""
+    model = AutoModelForCausalLM.from_pretrained(hf.path, dtype=torch.float32)
+    given = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in weights.items()}
+    assert set(model.load_state_dict(given, strict=False).missing_keys) <= {"lm_head.weight"}
+    model.tie_weights()
+    with torch.inference_mode():
+        logits: np.ndarray = model(torch.from_numpy(tokens.astype(np.int64))[None]).logits[0].numpy()
+    return logits
 
 
 def tokens_of(artifact: Artifact, count: int = 40) -> np.ndarray:
@@ -70,6 +91,43 @@ def test_fewer_bits_are_smaller_and_farther_off(hf: Artifact, built: Artifact, t
 
     assert errors == sorted(errors)
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_gptq_checkpoint_is_deployed_with_the_weights_that_it_has(hf: Artifact, tmp_path: Path) -> None:
+    checkpoint = gptq_of(hf, tmp_path / "gptq", group_size=32)
+    how = quantization(checkpoint.path)
+    assert how is not None
+    unpacked = by_weights(hf, dict(floats(checkpoint.path, how)), tokens := tokens_of_text(hf))
+
+    stage = BuildOnnxLlm(precision="int4", block_size=32, accuracy_level=1, keep_8_bits="head")
+    made, produced = run(stage, checkpoint, tmp_path / "out")
+    scored = GENAI.open(made, 2, CONTEXT).logits(tokens)
+
+    off_the_checkpoint, off_the_floats = (
+        float(np.abs(scored - other).mean()) for other in (unpacked, by_transformers(hf, tokens))
+    )
+    assert off_the_checkpoint < off_the_floats / 5
+    assert produced.facts["precision"] == "int4"
+    assert produced.notes == ()
+
+
+def test_rounding_the_head_of_a_checkpoint_that_left_it_in_floats_is_told(hf: Artifact, tmp_path: Path) -> None:
+    checkpoint = gptq_of(hf, tmp_path / "gptq", group_size=32)
+
+    _, produced = run(BuildOnnxLlm(precision="int4", block_size=32), checkpoint, tmp_path / "out")
+
+    assert "the checkpoint has its head in floats; it is rounded to 4 bits here" in produced.notes[0]
+
+
+def test_an_odd_number_of_blocks_is_refused_and_the_sizes_named_build(hf: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"cuts the 64 inputs of .* into 1 blocks") as refused:
+        run(BuildOnnxLlm(precision="int4", method="k_quant", block_size=64), hf, tmp_path / "odd")
+    assert "`block_size: 16 or 32`" in refused.value.hint
+
+    for size in (16, 32):
+        stage = BuildOnnxLlm(precision="int4", method="k_quant", block_size=size)
+        made, _ = run(stage, hf, tmp_path / str(size))
+        assert np.isfinite(GENAI.open(made, 2, CONTEXT).logits(tokens_of(made))).all()
 
 
 def test_the_target_copies_what_was_built(built: Artifact, tmp_path: Path) -> None:

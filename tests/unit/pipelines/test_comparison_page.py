@@ -22,13 +22,31 @@ def test_page_has_a_row_a_config_with_its_verdict_and_one_picture(records: list[
 
 
 def test_points_are_speed_quality_and_size_with_their_intervals(records: list[RunRecord]) -> None:
-    (first, speed, quality, size), (_, _, halted, _) = points(records)
+    first, halted = points(records)
 
-    assert first.name == "smol-q6k"
-    assert speed[0] == pytest.approx(2.65, abs=0.01)
-    assert quality == pytest.approx((1.39, 1.09, 1.69))
-    assert halted[0] == pytest.approx(7.1)
-    assert size == 138
+    assert first.record.name == "smol-q6k"
+    assert first.speed is not None
+    assert first.speed[0] == pytest.approx(2.65, abs=0.01)
+    assert first.quality == pytest.approx((1.39, 1.09, 1.69))
+    assert halted.quality[0] == pytest.approx(7.1)
+    assert first.size_mb == 138
+
+
+def test_runs_without_speed_are_drawn_by_quality_and_size(records: list[RunRecord]) -> None:
+    (slow,) = points([without_speed(records[0])])
+
+    assert slow.speed is None
+    assert chart([without_speed(records[0])]) is not None
+
+
+def without_speed(record: RunRecord) -> RunRecord:
+    stages = []
+    for stage in record.stages:
+        report = stage.report and stage.report.model_copy(
+            update={"metrics": {name: each for name, each in stage.report.metrics.items() if name != "speed_ratio"}}
+        )
+        stages.append(stage.model_copy(update={"report": report}))
+    return record.model_copy(update={"stages": tuple(stages)})
 
 
 def test_runs_that_measured_nothing_leave_no_picture(records: list[RunRecord]) -> None:

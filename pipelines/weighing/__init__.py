@@ -1,0 +1,1 @@
+"""What a model's weights take, read off its files."""
