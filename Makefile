@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-CONFIG ?= configs/smollm2-135m/gguf_q6_k.yaml
+CONFIG ?= configs/smollm2-135m/gguf_q4_k_m_imatrix.yaml
 # Every pin is in the file, so there is nothing to resolve; bytecode is written for what is imported, when it is.
 INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --disable-pip-version-check
 

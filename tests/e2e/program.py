@@ -13,7 +13,7 @@ from pipelines.store import Store
 from stages.base import ROOT
 
 CONFIGS = ROOT / "configs/smollm2-135m"
-REAL = CONFIGS / "gguf_q6_k.yaml"
+REAL = CONFIGS / "gguf_q4_k_m_imatrix.yaml"
 WITHOUT_VNNI = "vnni" not in Path("/proc/cpuinfo").read_text()  # then INT8 with weights in 8 bits saturates
 ALONE = ("--no-prefect", "--no-mlflow", "--quiet")
 
