@@ -15,6 +15,7 @@ from pipelines.records import RunRecord
 from pipelines.redaction import redacted
 from pipelines.reporting import report
 from pipelines.serving import companions, links_of, serve_script
+from stages._tokenizer import FILE as TOKENIZER
 from stages.base import Artifact
 
 __all__ = ["check_files", "package", "read_manifest", "serve_command"]
@@ -58,7 +59,8 @@ def serve_command(bundle: Path) -> str | None:
     """The command that serves a bundle, or runs it; None where nothing here does that with its kind."""
     if (bundle / SCRIPT).is_file():
         return str(bundle / SCRIPT)
-    return f"python {bundle / PREDICT} IMAGE..." if (bundle / PREDICT).is_file() else None
+    given = "TEXT" if (bundle / TOKENIZER).is_file() else "IMAGE"
+    return f"python {bundle / PREDICT} {given}..." if (bundle / PREDICT).is_file() else None
 
 
 def _insist_on_pass(record: RunRecord, artifact: Artifact) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
+from pipelines.comparing_embeddings import EmbeddingComparer
 from pipelines.comparing_images import ImageComparer
 from pipelines.comparing_texts import TextComparer
 from pipelines.comparison import Candidate, Comparer, Comparison
 from pipelines.keys import evaluation_digest
 from pipelines.making import Recipe, obtain
 from pipelines.measuring import Measurer
+from pipelines.measuring_embeddings import EncoderMeasurer
 from pipelines.measuring_images import ImageMeasurer
 from pipelines.measuring_texts import TextMeasurer
 from pipelines.store import WorkFolder
@@ -48,8 +50,13 @@ def compare(measurer: Measurer, candidate: Candidate) -> tuple[Comparison, float
     return Comparison.model_validate_json(text), made.entry.seconds
 
 
-def _comparer(measurer: Measurer, candidate: Candidate) -> Comparer[ImageMeasurer] | Comparer[TextMeasurer]:
+_Any = Comparer[ImageMeasurer] | Comparer[EncoderMeasurer] | Comparer[TextMeasurer]
+
+
+def _comparer(measurer: Measurer, candidate: Candidate) -> _Any:
     if isinstance(measurer, ImageMeasurer):
         return ImageComparer(measurer, candidate)
+    if isinstance(measurer, EncoderMeasurer):
+        return EmbeddingComparer(measurer, candidate)
     assert isinstance(measurer, TextMeasurer)
     return TextComparer(measurer, candidate)

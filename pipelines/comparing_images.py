@@ -2,62 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipelines.comparison import Comparer, Metrics
-from pipelines.errors import ToolFailed
-from pipelines.evaluation.array_latency import array_speed_metrics, array_warnings
-from pipelines.evaluation.classification import broken, classification_metrics
-from pipelines.evaluation.speed import size_metric
-from pipelines.measures import DeviceFacts
+from pipelines.comparing_arrays import ArrayComparer
+from pipelines.comparison import Metrics
+from pipelines.evaluation.classification import classification_metrics
 from pipelines.measuring_images import ImageMeasurer
-from stages.base import Artifact
 
 
-def saturating(artifact: Artifact, device: DeviceFacts) -> list[str]:
-    """A warning where INT8 loses on this CPU what it does not lose on one with VNNI.
-
-    Without it `vpmaddubsw` adds two products of uint8 and int8 in 16 bits, which saturates: 2 x 255 x 127 > 32767.
-    ONNX Runtime's and NNCF's documentation ask for weights in 7 bits there.
-    """
-    whole = artifact.facts.get("precision") == "int8" and not artifact.facts.get("reduce_range")
-    if not whole or "avx2" not in device.features or any("vnni" in each for each in device.features):
-        return []
-    return ["INT8 on a CPU without VNNI: sums of products saturate at 16 bits; `reduce_range: true` avoids that here"]
-
-
-class ImageComparer(Comparer[ImageMeasurer]):
-    """One classifier's comparison with the reference; it is timed against its float version in the same runtime."""
-
-    timed_against = "its float version"
+class ImageComparer(ArrayComparer[ImageMeasurer]):
+    """One classifier's comparison with the reference."""
 
     def _quality(self) -> tuple[Metrics, Metrics]:
         if self._config.evaluation.classification is None:
             return {}, {}
         labels = self._measurer.labels
-        self._notes += saturating(self._candidate.subject.artifact, self._measurer.bench.device)
-        theirs = self._outputs("the reference", self._measurer.outputs(self._measurer.reference))
-        mine = self._outputs(self._candidate.stage, self._measurer.outputs(self._candidate.subject))
+        mine, theirs = self._both("images")
         return classification_metrics(mine, theirs, labels), classification_metrics(theirs, None, labels)
-
-    def _outputs(self, made_by: str, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        if rows := broken(outputs):
-            raise ToolFailed(
-                f"{made_by}: the model's outputs are not finite for {rows} of {len(outputs)} images",
-                "its weights or its conversion are broken: `tapeout artifacts ls` says where it lies",
-            )
-        return outputs
-
-    def _speed(self, mine: Metrics, theirs: Metrics) -> None:
-        candidate = self._candidate
-        mine["size_bytes"] = size_metric(candidate.size_bytes, candidate.reference_bytes)
-        theirs["size_bytes"] = size_metric(candidate.reference_bytes, None)
-        if self._config.evaluation.latency is None:
-            return
-        baseline = candidate.baseline or self._measurer.reference
-        samples, seed = self._measurer.timed(candidate.subject, baseline), self._config.seed
-        mine.update(array_speed_metrics(samples, "candidate", seed))
-        if baseline == self._measurer.reference:
-            theirs.update(array_speed_metrics(samples, "baseline", seed))
-        self._notes += array_warnings(samples, candidate.stage)

@@ -25,7 +25,8 @@ from targets.base import Target
 
 LISTING = "tapeout ls stages"
 TEXT_PARTS, IMAGE_PARTS = ("perplexity", "generation", "speed"), ("classification", "latency")
-"""Parts of `evaluation:` that suit one kind of data alone."""
+ENCODER_PARTS = ("embeddings", "latency")
+"""Parts of `evaluation:` that suit one kind of model alone."""
 
 
 class Limits(Frozen):
@@ -71,6 +72,23 @@ class PipelineConfig(Frozen):
     search: Search | None = Field(None, description="a space of configs around this one, for `tapeout search`")
     seed: int = Field(0, ge=0, description="of every draw: bootstrap, task examples, stages")
     threads: int | None = Field(None, ge=1, description="of every worker; by default the usable cores")
+
+    @property
+    def of_embeddings(self) -> bool:
+        """Whether the model is a text encoder."""
+        return self.evaluation.embeddings is not None and not self.data.of_images
+
+    @property
+    def of_arrays(self) -> bool:
+        """Whether the model takes arrays and gives arrays: a classifier, or an encoder."""
+        return self.data.of_images or self.of_embeddings
+
+    @property
+    def unsuited(self) -> tuple[str, ...]:
+        """The parts of `evaluation:` that cannot be measured of such a model."""
+        every = dict.fromkeys((*TEXT_PARTS, *IMAGE_PARTS, *ENCODER_PARTS))
+        suited = IMAGE_PARTS if self.data.of_images else ENCODER_PARTS if self.of_embeddings else TEXT_PARTS
+        return tuple(part for part in every if part not in suited)
 
 
 @dataclass(frozen=True)
@@ -149,16 +167,27 @@ def _under_budgets(config: PipelineConfig) -> PipelineConfig:
 
 def _usual_reference(tree: dict[str, Any]) -> str:
     source = tree.get("source")
-    return "pytorch" if isinstance(source, dict) and "python" in source else "transformers"
+    built = isinstance(source, dict) and "python" in source
+    return "pytorch" if built or _of_images(tree) or _of_embeddings(tree) else "transformers"
+
+
+def _of_images(tree: dict[str, Any]) -> bool:
+    data = tree.get("data")
+    source = data.get("evaluation") if isinstance(data, dict) else None
+    return isinstance(source, dict) and ("digits" in source or source.get("reader") in IMAGE_READERS)
+
+
+def _of_embeddings(tree: dict[str, Any]) -> bool:
+    evaluation = tree.get("evaluation")
+    return isinstance(evaluation, dict) and evaluation.get("embeddings") is not None
 
 
 def _leave_out(tree: dict[str, Any]) -> None:
     """What does not suit the data is not measured, unless the config asks for it: then the plan says why it cannot."""
     data, evaluation = tree.get("data"), tree.get("evaluation", {})
-    source = data.get("evaluation") if isinstance(data, dict) else None
-    if isinstance(source, dict) and isinstance(evaluation, dict):
-        images = "digits" in source or source.get("reader") in IMAGE_READERS
-        parts = TEXT_PARTS if images else IMAGE_PARTS
+    if isinstance(data, dict) and isinstance(data.get("evaluation"), dict) and isinstance(evaluation, dict):
+        own = IMAGE_PARTS if _of_images(tree) else ENCODER_PARTS if _of_embeddings(tree) else TEXT_PARTS
+        parts = [part for part in (*TEXT_PARTS, *IMAGE_PARTS) if part not in own]
         tree["evaluation"] = {**dict.fromkeys(parts), **evaluation}
 
 

@@ -238,6 +238,16 @@ class Classification(Frozen):
     batch: int = Field(64, ge=1, description="images a call")
 
 
+class Embeddings(Frozen):
+    """Cosine and rank agreement of a text encoder's embeddings with the reference's, and recall where queries are."""
+
+    length: int = Field(128, ge=4, description="tokens a text, special ones included; longer ones are cut there")
+    passages: int = Field(500, ge=2, description="evenly spaced: SQuAD's contexts, of other text its paragraphs")
+    queries: int = Field(500, ge=0, description="evenly spaced among the passages' questions, where the data has some")
+    neighbours: int = Field(10, ge=1, description="nearest passages of each query that are compared and searched")
+    batch: int = Field(32, ge=1, description="texts a call")
+
+
 class Latency(Frozen):
     """A candidate and its float version run in alternating blocks, in two live workers."""
 
@@ -259,7 +269,12 @@ class Evaluation(Frozen):
     classification: Classification | None = Field(
         Classification(), description="accuracy and agreement of a classifier; for images"
     )
-    latency: Latency | None = Field(Latency(), description="latency and throughput at each batch size; for images")
+    embeddings: Embeddings | None = Field(
+        None, description="for text encoders, and what marks a config as one of theirs: `{}` takes every default"
+    )
+    latency: Latency | None = Field(
+        Latency(), description="latency and throughput at each batch size; for images and text encoders"
+    )
     time_limit_s: float = Field(
         3600, gt=0, description="seconds of scoring a stage, draws for inconclusive verdicts included"
     )

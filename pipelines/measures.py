@@ -23,6 +23,9 @@ KINDS = {
     "top1_agreement": Kind("share", True, False, "perplexity or classification"),
     "kl_divergence": Kind("nats", False, False, "perplexity"),
     "exact_match": Kind("share", True, False, "generation"),
+    "cosine_agreement": Kind("", True, False, "embeddings"),
+    "rank_agreement": Kind("share", True, False, "embeddings"),
+    "recall": Kind("share", True, True, "embeddings"),
     "accuracy": Kind("share", True, True, "tasks or classification"),
     "ttft_p50_ms": Kind("ms", False, True, "speed"),
     "ttft_p95_ms": Kind("ms", False, True, "speed"),
@@ -42,7 +45,7 @@ KINDS = {
 }
 """`accuracy` stands for `accuracy_<task>`; a TTFT at a further prompt length has the length as its last part."""
 
-QUALITY_PARTS = frozenset({"perplexity", "generation", "tasks", "classification"})
+QUALITY_PARTS = frozenset({"perplexity", "generation", "tasks", "classification", "embeddings"})
 
 
 def kind_of(metric: str) -> Kind | None:

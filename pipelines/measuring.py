@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,7 +18,7 @@ from pipelines.records import DataRecord
 from pipelines.runner import LiveSession, Runner
 from pipelines.sessions import Sessions, Subject
 from pipelines.store import Store, WorkFolder
-from stages.base import Produced
+from stages.base import Artifact, Produced
 
 __all__ = ["Bench", "Measurer", "Subject"]
 
@@ -59,6 +59,11 @@ class Measurer:
     def data(self) -> DataRecord:
         """The evaluation data as it was used."""
         return self.bench.data
+
+    @property
+    def given(self) -> Mapping[str, Artifact]:
+        """What the reference makes of the config's data for stages to look at, by input name."""
+        return {}
 
     @property
     def context_length(self) -> int:

@@ -16,12 +16,14 @@ from pipelines.challenging import challenge, kept, subject_of, without_compariso
 from pipelines.comparing import Candidate, compare
 from pipelines.config import LoadedConfig
 from pipelines.data.example_sets import ExampleSets, read_examples
+from pipelines.data.retrieval import RetrievalSets, read_retrieval
 from pipelines.data.texts import Texts, read_texts
 from pipelines.errors import BudgetExceeded, TapeoutError
 from pipelines.keys import step_parts
 from pipelines.making import Made, Recipe, obtain
 from pipelines.measures import DeviceFacts, Report
 from pipelines.measuring import Bench, Measurer, Subject
+from pipelines.measuring_embeddings import EncoderMeasurer
 from pipelines.measuring_images import ImageMeasurer
 from pipelines.measuring_texts import TextMeasurer
 from pipelines.origin import source_fields, source_recipe
@@ -38,6 +40,7 @@ from pipelines.tracking import Tracker
 from stages.base import Artifact, Produced, name_of
 
 T = TypeVar("T")
+Data = Texts | ExampleSets | RetrievalSets
 NOTHING: Mapping[str, Artifact] = MappingProxyType({})
 
 
@@ -101,8 +104,8 @@ class Pipeline:
                     made = around(planned.step.name, partial(self.advance, planned, model, beside))
                     model, beside = (model, {**beside, made.kind: made}) if planned.beside else (made, beside)
                 if (planned.number if planned else 0) == self.plan.reference:
-                    beside = {TEACHER: model, **beside}
                     measurer = stack.enter_context(self.measurer(model, data))
+                    beside = {TEACHER: model, **beside, **self.tokenized(measurer, around)}
                 if planned is not None and measurer is not None and self.plan.measured(planned):
                     measure = partial(self.measure, measurer, planned, model)
                     around(f"measure-{planned.step.name}", measure)
@@ -111,6 +114,12 @@ class Pipeline:
             if self.loaded.config.promotion and last and last.number == len(self.plan.steps):
                 challenge = partial(self.challenge, self.loaded.config.promotion, last, model, data)
                 self.promoted = around("compare-with-champion", challenge)
+
+    def tokenized(self, measurer: Measurer, around: Around) -> Mapping[str, Artifact]:
+        """The calibration texts in the reference's tokens, where the model is an encoder."""
+        if not self.loaded.config.of_embeddings:
+            return {}
+        return around("tokenize", lambda: measurer.given)
 
     def fetch(self) -> Artifact:
         """The source as an artifact."""
@@ -133,12 +142,14 @@ class Pipeline:
         recipe = source_recipe(loaded, kind_of_source(source, loaded.folder), shop.progress)
         return {TEACHER: around("fetch-teacher", lambda: obtain(shop.store, recipe, shop.progress), 2).artifact}
 
-    def read_data(self) -> Texts | ExampleSets:
+    def read_data(self) -> Data:
         """The evaluation data, checked against the calibration's."""
         shop, cache = self.workshop, self.workshop.home / "data"
-        found: Texts | ExampleSets
+        found: Data
         if self.loaded.config.data.of_images:
             found = read_examples(self.loaded, shop.store, cache, shop.progress)
+        elif self.loaded.config.of_embeddings:
+            found = read_retrieval(self.loaded, cache, shop.progress)
         else:
             found = read_texts(self.loaded, shop.store, cache, shop.progress)
         self.data = found.record
@@ -226,9 +237,7 @@ class Pipeline:
         if candidate.judged:
             self.last_passed = model
 
-    def challenge(
-        self, promotion: Promotion, planned: PlannedStep, model: Artifact, data: Texts | ExampleSets
-    ) -> Promoted:
+    def challenge(self, promotion: Promotion, planned: PlannedStep, model: Artifact, data: Data) -> Promoted:
         """Measure what passed against the champion, on the same data."""
         assert planned.opener is not None
         champion, store = self.workshop.tracker.champion(), self.workshop.store
@@ -245,7 +254,7 @@ class Pipeline:
             size_bytes=self.records[planned.number].size_bytes,
             reference_bytes=their_bytes,
             deployable=True,
-            baseline=theirs if self.loaded.config.data.of_images else None,
+            baseline=theirs if self.loaded.config.of_arrays else None,
         )
         with self.measurer(model, data, against=theirs, budgets=promotion.budgets) as measurer:
             return challenge(promotion, champion, measurer, candidate)
@@ -262,7 +271,7 @@ class Pipeline:
     def _baseline(self, subject: Subject) -> Subject | None:
         """The first artifact that this runtime opened: before it nothing of the runtime was quantized, or slowed."""
         first = self._first_opened.setdefault(name_of(subject.target), subject)
-        return first if first != subject and self.loaded.config.data.of_images else None
+        return first if first != subject and self.loaded.config.of_arrays else None
 
     def _after_halt(self) -> str:
         kept = f"the last artifact within every budget: {self.last_passed.digest[:12]}" if self.last_passed else ""
@@ -271,7 +280,7 @@ class Pipeline:
     def measurer(
         self,
         model: Artifact,
-        data: Texts | ExampleSets,
+        data: Data,
         against: Subject | None = None,
         budgets: tuple[Budget, ...] | None = None,
     ) -> Measurer:
@@ -294,6 +303,8 @@ class Pipeline:
             self._first_opened[name_of(config.reference)] = reference
         if isinstance(data, ExampleSets):
             return ImageMeasurer(bench, reference, data)
+        if isinstance(data, RetrievalSets):
+            return EncoderMeasurer(bench, reference, data, self._first_opened[name_of(config.reference)])
         return TextMeasurer(bench, reference, data.request)
 
     def _record(self, made: Made, empty: StageRecord) -> None:
@@ -335,8 +346,10 @@ class Pipeline:
                 self._track(record.index)
 
 
-def beside_at_first(data: Texts | ExampleSets) -> Mapping[str, Artifact]:
+def beside_at_first(data: Data) -> Mapping[str, Artifact]:
     """What stages are given besides the model before any has run, by input name: to calibrate and to train with."""
+    if isinstance(data, RetrievalSets):
+        return {}
     if isinstance(data, ExampleSets):
         return data.given
     given = {CALIBRATION: data.calibration, TRAINING: data.training}

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipelines.beside import TEACHER, missing_inputs
-from pipelines.config import IMAGE_PARTS, TEXT_PARTS, LoadedConfig, PipelineConfig, Step
+from pipelines.config import LoadedConfig, PipelineConfig, Step
 from pipelines.errors import ConfigErrors, SourceError
 from pipelines.fetching.weights import locate
 from pipelines.fields import (
@@ -255,7 +255,7 @@ def _promotion(config: PipelineConfig) -> Found:
 
 def unsuited(config: PipelineConfig) -> tuple[str, ...]:
     """The parts of `evaluation:` that cannot be measured on the config's data."""
-    return TEXT_PARTS if config.data.of_images else IMAGE_PARTS
+    return config.unsuited
 
 
 def measured_metrics(config: PipelineConfig) -> set[str]:
@@ -286,7 +286,7 @@ def _data(config: PipelineConfig) -> Found:
             yield f"`evaluation` `tasks` `{name}`", "needs data with the reader `multiple-choice`", ""
     for part in unsuited(config):
         if getattr(config.evaluation, part):
-            given = "images" if config.data.of_images else "text"
+            given = "images" if config.data.of_images else "embeddings" if config.of_embeddings else "text"
             yield f"`evaluation` `{part}`", f"cannot be measured on {given}", "leave it out"
     settings = config.evaluation.perplexity
     if settings is not None and settings.max_windows < settings.windows:
@@ -299,6 +299,8 @@ def _data(config: PipelineConfig) -> Found:
         yield "`evaluation` `latency`", "`max_pairs` is less than `pairs`", ""
     if getattr(evaluation, "reader", "") == "multiple-choice":
         yield "`data` `evaluation`", "multiple choice is no running text", "name it under `evaluation: tasks:`"
+    if config.of_embeddings and config.evaluation.tasks:
+        yield "`evaluation` `tasks`", "cannot be measured on embeddings", "leave it out"
 
 
 def _planned(config: PipelineConfig, kind: str) -> Iterator[PlannedStep]:
@@ -317,11 +319,10 @@ def opener(config: PipelineConfig, number: int, kind: str) -> Target | None:
     for stage in nearest:
         if isinstance(stage, Target) and type(stage).can_open(kind):
             return stage
-    for name in sorted(names()):
-        other = load(name)
-        if issubclass(other, Target) and other.can_open(kind):
-            return other()
-    return None
+    able = [load(name) for name in sorted(names())]
+    able = [other for other in able if issubclass(other, Target) and other.can_open(kind)]
+    makers_first = sorted(able, key=lambda other: other.produces != kind)
+    return next((other() for other in makers_first if issubclass(other, Target)), None)
 
 
 def _reference(config: PipelineConfig, source_kind: str) -> int | None:

@@ -88,20 +88,22 @@ def program(artifact: Artifact, preprocess: Preprocess, versions: Mapping[str, s
     """
     if artifact.kind not in NEEDS:
         return {}
-    runtime = "onnxruntime" if _provider(artifact) == "cpu" else "onnxruntime-gpu"
+    runtime = "onnxruntime" if provider_of(artifact) == "cpu" else "onnxruntime-gpu"
     needed = [runtime if name == "onnxruntime" else name for name in NEEDS[artifact.kind]]
     return {
         "predict.py": PROGRAM.format(opened=_opened(artifact), **dict(preprocess)),
-        "requirements.txt": "".join(f"{_pinned(name, versions)}\n" for name in needed),
+        "requirements.txt": "".join(f"{pinned(name, versions)}\n" for name in needed),
     }
 
 
-def _provider(artifact: Artifact) -> Provider:
+def provider_of(artifact: Artifact) -> Provider:
+    """What ONNX Runtime computes with, as the target was told."""
     told = artifact.facts.get("provider")
     return "cuda" if told == "cuda" else "tensorrt" if told == "tensorrt" else "cpu"
 
 
-def _pinned(name: str, versions: Mapping[str, str]) -> str:
+def pinned(name: str, versions: Mapping[str, str]) -> str:
+    """A line of requirements.txt, with a version where one is known."""
     try:
         return f"{name}=={versions.get(name) or metadata.version(name)}"
     except metadata.PackageNotFoundError:
@@ -110,10 +112,18 @@ def _pinned(name: str, versions: Mapping[str, str]) -> str:
 
 def _opened(artifact: Artifact) -> str:
     if artifact.kind == "onnx":
-        return ONNX.format(model=onnx_file(artifact), providers=[*CHAINS[_provider(artifact)]])
+        return ONNX.format(model=onnx_file(artifact), providers=[*CHAINS[provider_of(artifact)]])
+    device, settings = openvino_settings(artifact)
+    return OPENVINO.format(device=device, settings=settings)
+
+
+def openvino_settings(artifact: Artifact) -> tuple[str, dict[str, str]]:
+    """The device, and the properties that the model was measured with."""
     told = {key: str(artifact.facts.get(key, usual)) for key, usual in OPENVINO_USUAL.items()}
-    settings = {"PERFORMANCE_HINT": told["hint"].upper(), "INFERENCE_PRECISION_HINT": told["inference_precision"]}
-    return OPENVINO.format(device=told["device"], settings=settings)
+    return told["device"], {
+        "PERFORMANCE_HINT": told["hint"].upper(),
+        "INFERENCE_PRECISION_HINT": told["inference_precision"],
+    }
 
 
 OPENVINO_USUAL = {"device": "CPU", "hint": "latency", "inference_precision": "f32"}

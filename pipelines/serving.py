@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import yaml
 
-from pipelines import predicting, triton
+from pipelines import predicting, predicting_texts, triton
 from pipelines.llm_servers import llama_cpp, onnx, openvino, vllm
 from pipelines.records import RunRecord
 from stages._examples import Preprocess
@@ -27,10 +27,18 @@ def companions(artifact: Artifact, record: RunRecord) -> dict[str, str]:
         return beside(artifact, record)
     if artifact.kind not in triton.BACKENDS:
         return {}
+    return _program(artifact, record) | triton.repository(artifact, record.name)
+
+
+def _program(artifact: Artifact, record: RunRecord) -> dict[str, str]:
+    """predict.py and what it needs, for texts or for images."""
+    if embeddings := record.evaluation.get("embeddings"):
+        every = {name: version for stage in record.stages for name, version in stage.tool_versions.items()}
+        length = embeddings["length"] if isinstance(embeddings, dict) else 0
+        return predicting_texts.program(artifact, int(str(length)), every)
     data = yaml.safe_load(record.config_text).get("data", {})
     preprocess = Preprocess.model_validate(data.get("preprocess", {}))
-    versions = record.stages[-1].tool_versions
-    return predicting.program(artifact, preprocess, versions) | triton.repository(artifact, record.name)
+    return predicting.program(artifact, preprocess, record.stages[-1].tool_versions)
 
 
 def links_of(artifact: Artifact, record: RunRecord) -> dict[str, str]:

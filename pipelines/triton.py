@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
+from stages._tokenizer import FILE as TOKENIZER
 from stages.base import Artifact
 
 TYPES = {
@@ -49,7 +50,8 @@ def links(artifact: Artifact, name: str) -> dict[str, str]:
         files = {"model.xml": "openvino.xml", "model.bin": "openvino.bin"}
     if artifact.kind == "onnx":
         onnx = onnx_file(artifact)
-        beside = [path.name for path in artifact.path.iterdir() if path.is_file() and path.name != onnx]
+        others = {onnx, TOKENIZER}
+        beside = [path.name for path in artifact.path.iterdir() if path.is_file() and path.name not in others]
         files = {"model.onnx": onnx} | {file: file for file in beside}  # weights that the .onnx file names
     return {f"triton/{name}/1/{wanted}": f"../../../{file}" for wanted, file in files.items()}
 

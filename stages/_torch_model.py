@@ -1,4 +1,4 @@
-"""A torch module out of a `torch` artifact: the function that builds it, and its weights."""
+"""A torch module: built by the function that a `torch` artifact names, or by transformers from an `hf` folder."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages import _hf_model
 from stages._torch_sizes import Attributes, resized
 from stages.base import Frozen, Refused
 
@@ -48,6 +49,8 @@ def load(folder: Path, entry: str | None = None) -> Any:
     Raises:
         Refused: nothing can be built from the folder, or the weights do not fit what is built.
     """
+    if entry is None and _of_transformers(folder):
+        return _finite(_hf_model.load(folder))
     described = Description(entry=entry) if entry else _described(folder)
     build = _function(folder, described.entry)
     weights = folder / described.weights if described.weights else None
@@ -63,8 +66,7 @@ def load(folder: Path, entry: str | None = None) -> Any:
         tensors = _tensors(folder / described.state)
         resized(module, described.sizes, tensors)
         _fill(module, tensors, described.state)
-    _refuse_not_finite(module)
-    return module.eval()
+    return _finite(module).eval()
 
 
 def save(
@@ -252,10 +254,15 @@ def _fill(module: Any, tensors: Mapping[str, Any], file: str) -> None:
             raise Refused(f"{file}: {names}{more}: {kind}", way_out)
 
 
-def _refuse_not_finite(module: Any) -> None:
+def _of_transformers(folder: Path) -> bool:
+    return (folder / _hf_model.CONFIG).is_file() and not (folder / DESCRIPTION).is_file()
+
+
+def _finite(module: Any) -> Any:
     import torch
 
     for name, weights in module.state_dict().items():
         # one pass with no copy; NaN propagates through aminmax
         if weights.is_floating_point() and weights.numel() and not torch.stack(weights.aminmax()).isfinite().all():
             raise Refused(f"the weights of `{name}` hold NaN or infinity", "train or convert the model again")
+    return module

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, JsonValue
 
 from stages._calibration import required
+from stages._carried import carried
 from stages._openvino_calibration import chosen, input_names, reader, refuse_unfit
 from stages._openvino_compress import (
     Manner,
@@ -62,6 +63,7 @@ class CompressOpenvino(Stage):
         _refuse_quantized(precision(source))
         made, measured = self._weights(source) if self.mode == "int8_weights" else self._int8(source, context)
         write(made, context.out)
+        carried(model, context.out)
         written = read(Artifact(kind=KIND, path=context.out, digest=model.digest))
         int8, floats = quantized_operators(written)
         kept: dict[str, JsonValue] = {

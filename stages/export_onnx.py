@@ -1,30 +1,31 @@
-"""torch -> ONNX: torch's dynamo exporter, checked against the module on real inputs."""
+"""torch or Hugging Face -> ONNX: torch's dynamo exporter, checked against the module on real inputs."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from stages._calibration import INPUT, required_inputs
+from stages._carried import carried
 from stages._inputs import Feed
 from stages._onnx_file import graph_facts, read, write
 from stages._onnx_float16 import halved
 from stages._onnx_parity import compared, refuse_beyond, runtime, spread
+from stages._tokenizer import FILE, padding_id
 from stages._tokens import TEXT
 from stages._torch_model import called, input_names, load
 from stages.base import Artifact, Context, Produced, Refused, Stage
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 _LARGEST_BATCH, _LONGEST_SEQUENCE = 1024, 512
-_INHERITED = ("licence",)
 
 
 class ExportOnnx(Stage):
     """Export a torch module with a dynamic batch; a graph that does not say what the module says is refused."""
 
-    consumes: ClassVar[frozenset[str]] = frozenset({"torch"})
+    consumes: ClassVar[frozenset[str]] = frozenset({"torch", "hf"})
     produces: ClassVar[str] = "onnx"
     env: ClassVar[str] = "onnx"
     extra_inputs: ClassVar[frozenset[str]] = frozenset({INPUT})
@@ -60,9 +61,9 @@ class ExportOnnx(Stage):
             f"the exported graph does not say what the module says in {self.precision}",
             "try another `opset`, or raise `tolerance` if you accept that",
         )
-        inherited = {key: model.facts[key] for key in _INHERITED if key in model.facts}
         facts = graph_facts(read(context.out), self.precision)
-        return Produced(facts={**inherited, **facts, "parity": parity.facts()})
+        padding: dict[str, JsonValue] = {"padding_id": padding_id(model.path)} if (model.path / FILE).is_file() else {}
+        return Produced(facts={**carried(model, context.out), **padding, **facts, "parity": parity.facts()})
 
 
 def _exported(module: Any, feed: Feed, opset: int) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, JsonValue
 
 from stages._calibration import INPUT, required_inputs
+from stages._carried import carried
 from stages._onnx_batchnorm import Outcome, fold
 from stages._onnx_equalize import equalize
 from stages._onnx_file import graph_facts, operators, precision_of, read, refuse_too_large, write
@@ -14,8 +15,6 @@ from stages._onnx_graph import Graph
 from stages._onnx_parity import compared, refuse_beyond, runtime
 from stages._onnx_session import opened, options
 from stages.base import Artifact, Context, Produced, Stage
-
-_INHERITED = ("licence",)
 
 
 class OptimizeOnnx(Stage):
@@ -58,10 +57,9 @@ class OptimizeOnnx(Stage):
         refuse_beyond(
             parity, self.tolerance, "the optimized graph does not agree", "turn its options off one by one to see which"
         )
-        inherited = {key: model.facts[key] for key in _INHERITED if key in model.facts}
         evened: dict[str, JsonValue] = {"equalized": {**equalized}} if self.equalize else {}
         facts = {**graph_facts(rewritten, precision), "operators_before": {**before}, **_told(outcome), **evened}
-        return Produced(facts={**inherited, **facts, "parity": parity.facts()})
+        return Produced(facts={**carried(model, context.out), **facts, "parity": parity.facts()})
 
     def _rewritten(self, model: Any, context: Context) -> tuple[Any, Outcome, dict[str, float]]:
         graph = Graph(model)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from stages._calibration import INPUT, required_inputs
+from stages._carried import carried
 from stages._onnx_back_off import BackOff
 from stages._onnx_calibrate import Calibration
 from stages._onnx_file import graph_facts, read, refuse_too_large, write
@@ -18,7 +19,6 @@ from stages._onnx_session import opened, options
 from stages._onnx_static import Made, Manner, quantized
 from stages.base import Artifact, Context, Produced, Refused, Stage
 
-_INHERITED = ("licence",)
 _PRECISION = {"static": "int8", "dynamic": "int8", "float16": "float16", "int4": "int4"}
 _AGREEMENT = "top1_agreement"
 _AUTO_PERCENTILES = (99.99, 99.999)
@@ -89,8 +89,7 @@ class QuantizeOnnx(Stage):
         opened(write(made.model, context.out), options(context.threads))
         context.progress(3, 3, "quantized")
         facts = {**graph_facts(made.model, _PRECISION[self.mode]), **self._told(), **made.facts}
-        inherited = {key: model.facts[key] for key in _INHERITED if key in model.facts}
-        return Produced(facts={**inherited, **facts}, notes=made.notes, tables=made.tables)
+        return Produced(facts={**carried(model, context.out), **facts}, notes=made.notes, tables=made.tables)
 
     def _told(self) -> dict[str, JsonValue]:
         static = {"method": self.method, "calibration_examples": self.examples} if self.mode == "static" else {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages._tokenizer import Tokenized
 from stages.base import Artifact, Stage
 
 Tokens = NDArray[np.int32]
@@ -77,6 +78,19 @@ class ArraySession(Session, Protocol):
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names that `run` takes, in the model's order; the first axis of each is the batch."""
+        ...
+
+
+@runtime_checkable
+class EncoderSession(ArraySession, Protocol):
+    """An opened text encoder that has its tokenizer with it: texts become tokens once, for every runtime."""
+
+    def tokenize(self, texts: Sequence[str], length: int) -> Tokenized:
+        """The texts with the special tokens that the encoder wants, cut at `length` tokens.
+
+        Raises:
+            Refused: there is no tokenizer after all, or no positions for that length.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
+from stages._carried import carried
 from stages._openvino_model import KIND, model_facts, read, write
 from stages._openvino_runtime import Settings, compiled, device_property, property_of, refuse_missing, toolkit
 from stages.base import Artifact, Context, Produced
@@ -52,6 +53,7 @@ class Openvino(Target):
         context.progress(1, 2, "compiling")
         converted = read(made)
         facts = model_facts(converted) | self._compiling(converted, made, context.threads)
+        carried(model, context.out)
         context.progress(2, 2, file.name)
         return Produced(facts={**model.facts, **facts})
 

@@ -1,10 +1,13 @@
-"""PyTorch: runs a module that a function builds, the full-precision reference of vision models."""
+"""PyTorch: runs a module that a function or transformers builds, the full-precision reference of models of arrays."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
+from stages._tokenizer import Tokenized, tokenized
 from stages._torch_model import called, input_names, load
 from stages.base import Artifact, Context, Produced
 from targets.base import Arrays, Target
@@ -13,9 +16,10 @@ from targets.base import Arrays, Target
 class Pytorch(Target):
     """Run a torch module in eager mode on the CPU."""
 
-    consumes: ClassVar[frozenset[str]] = frozenset({"torch"})
+    consumes: ClassVar[frozenset[str]] = frozenset({"torch", "hf"})
     produces: ClassVar[str] = "torch"
     env: ClassVar[str] = "onnx"
+    opens: ClassVar[frozenset[str]] = frozenset({"torch", "hf"})
 
     def run(self, model: Artifact, context: Context) -> Produced:
         """Copy the folder, once a module was built from it.
@@ -37,14 +41,14 @@ class Pytorch(Target):
         import torch
 
         torch.set_num_threads(threads)
-        return ModuleSession(load(artifact.path))
+        return ModuleSession(load(artifact.path), artifact.path)
 
 
 class ModuleSession:
     """A torch module in eager mode."""
 
-    def __init__(self, module: Any) -> None:
-        self._module = module
+    def __init__(self, module: Any, folder: Path) -> None:
+        self._module, self._folder = module, folder
         self._inputs = input_names(module)
 
     @property
@@ -55,6 +59,14 @@ class ModuleSession:
     def run(self, inputs: Arrays) -> Arrays:
         """Arrays by input name in, arrays by output name out; the same names as in the exported ONNX model."""
         return called(self._module, *(inputs[name] for name in self._inputs))
+
+    def tokenize(self, texts: Sequence[str], length: int) -> Tokenized:
+        """The texts by the tokenizer in the module's folder, cut at `length` tokens.
+
+        Raises:
+            Refused: there is none, or the module has no positions for that length.
+        """
+        return tokenized(self._folder, texts, length)
 
     def close(self) -> None:
         """Give back the memory."""

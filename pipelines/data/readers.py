@@ -36,6 +36,17 @@ def squad(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(contexts))
 
 
+def squad_questions(path: Path) -> tuple[tuple[str, str], ...]:
+    """SQuAD's layout: every question with the context that answers it, in file order, each pair once."""
+    pairs: list[tuple[str, str]] = []
+    for number, article in enumerate(_array(_parsed(_read(path), str(path)), "data", str(path)), start=1):
+        where = f"{path}, article {number}"
+        for item in _array(article, "paragraphs", where):
+            asked = [_string(each, "question", where).strip() for each in item.get("qas", [])]
+            pairs += [(question, _string(item, "context", where)) for question in asked]
+    return tuple(dict.fromkeys(pairs))
+
+
 def multiple_choice(path: Path) -> tuple[Question, ...]:
     """BIG-bench's layout: `examples`, each an `input` and `target_scores` with a score a choice.
 

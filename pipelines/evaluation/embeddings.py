@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluation.bootstrap import DRAWS, Floats, tail
-from pipelines.measures import Interval
+from pipelines.evaluation.agreement import self_agreement
+from pipelines.evaluation.bootstrap import DRAWS, Floats, mcnemar, tail, wilson
+from pipelines.measures import Interval, Metric, metric
 
 Embeddings = NDArray[np.float32]
 """Shape (examples, width)."""
@@ -14,21 +17,92 @@ CHUNK = 100
 """Draws, and queries, at a time: 10,000 draws of 10,000 examples at once would take 800 MB."""
 
 
+@dataclass(frozen=True)
+class Searched:
+    """The first `documents` rows are searched by the rest, or by one another where there is no rest.
+
+    `relevant` (queries,) numbers the document that answers each query; `neighbours` is how many are looked at.
+    """
+
+    documents: int
+    relevant: NDArray[np.int64]
+    neighbours: int
+
+
+def embedding_metrics(
+    candidate: Embeddings, reference: Embeddings | None, searched: Searched, seed: int
+) -> dict[str, Metric]:
+    """Every metric of an encoder against the reference on the same texts; None: of the reference itself."""
+    found = _agreements(candidate, reference, searched, seed)
+    if len(searched.relevant):
+        found.append(_recall(candidate, reference, searched))
+    return {item.name: item for item in found}
+
+
 def cosine_agreement(candidate: Embeddings, reference: Embeddings, seed: int) -> Interval:
     """Mean cosine between both embeddings of the same example, in -1..1; an embedding of length 0 counts as 0."""
-    return _mean(np.sum(_unit(candidate) * _unit(reference), axis=1), seed)
+    return _mean(_cosines(candidate, reference), seed)
 
 
-def rank_agreement(candidate: Embeddings, reference: Embeddings, k: int, seed: int) -> Interval:
-    """Mean share, in 0..1, of an example's k nearest others by cosine that are the same in both embeddings.
+def rank_agreement(candidate: Embeddings, reference: Embeddings, searched: Searched, seed: int) -> Interval:
+    """Mean share, in 0..1, of a query's nearest documents by cosine that are the same in both embeddings.
 
-    Every example is a query against all others. The interval takes queries as independent, which they nearly are.
+    Documents without queries are each a query against all others; the interval takes queries as independent, which
+    they nearly are then.
     """
-    mine, theirs = _unit(candidate), _unit(reference)
-    shares = [
-        _common(_nearest(mine, start, k), _nearest(theirs, start, k), len(mine)) for start in range(0, len(mine), CHUNK)
+    mine, theirs = nearest(candidate, searched), nearest(reference, searched)
+    return _mean(_common(mine, theirs, searched.documents) / mine.shape[1], seed)
+
+
+def nearest(embeddings: Embeddings, searched: Searched) -> NDArray[np.int64]:
+    """The nearest documents of every query by cosine, shape (queries, neighbours), in no order."""
+    unit, documents = _unit(embeddings), searched.documents
+    among = unit[:documents]
+    alone = len(unit) == documents
+    most = min(searched.neighbours, documents - alone)
+    found = []
+    for start in range(0 if alone else documents, len(unit), CHUNK):
+        cosines = unit[start : start + CHUNK] @ among.T
+        if alone:
+            cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))] = -np.inf
+        found.append(np.argpartition(-cosines, most - 1, axis=1)[:, :most])
+    return np.concatenate(found)
+
+
+def _agreements(candidate: Embeddings, reference: Embeddings | None, searched: Searched, seed: int) -> list[Metric]:
+    if reference is None:
+        return [self_agreement("cosine_agreement"), self_agreement("rank_agreement")]
+    n = len(candidate)
+    cosine, least = cosine_agreement(candidate, reference, seed), _cosines(candidate, reference).min()
+    asked = n - searched.documents or n
+    how = f"mean over texts, bootstrap; the least is {least:.4f}"
+    ranked = f"share of a text's {searched.neighbours} nearest passages that stay, bootstrap over queries"
+    return [
+        metric("cosine_agreement", cosine, n, how),
+        metric("rank_agreement", rank_agreement(candidate, reference, searched, seed), asked, ranked),
     ]
-    return _mean(np.concatenate(shares) / k, seed)
+
+
+def _recall(candidate: Embeddings, reference: Embeddings | None, searched: Searched) -> Metric:
+    """The share of queries whose own passage is among the nearest."""
+    mine, n = _answered(candidate, searched), len(searched.relevant)
+    how = f"queries whose passage is among the {searched.neighbours} nearest of {searched.documents:,}, Wilson interval"
+    measured = wilson(int(mine.sum()), n)
+    if reference is None:
+        return metric("recall", measured, n, how)
+    theirs = _answered(reference, searched)
+    change, base = mcnemar(theirs, mine), float(theirs.mean())
+    return metric("recall", measured, n, how, change, change.scaled(1 / base) if base else None)
+
+
+def _answered(embeddings: Embeddings, searched: Searched) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (nearest(embeddings, searched) == searched.relevant[:, None]).any(axis=1)
+    return found
+
+
+def _cosines(candidate: Embeddings, reference: Embeddings) -> Floats:
+    cosines: Floats = np.sum(_unit(candidate) * _unit(reference), axis=1)
+    return cosines
 
 
 def _unit(embeddings: Embeddings) -> Floats:
@@ -36,14 +110,6 @@ def _unit(embeddings: Embeddings) -> Floats:
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     unit: Floats = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
     return unit
-
-
-def _nearest(unit: Floats, start: int, k: int) -> NDArray[np.int64]:
-    """The k nearest others of examples [start, start + CHUNK), shape (queries, k), in no order."""
-    queries = unit[start : start + CHUNK]
-    cosines = queries @ unit.T
-    cosines[np.arange(len(queries)), np.arange(start, start + len(queries))] = -np.inf
-    return np.argpartition(-cosines, k - 1, axis=1)[:, :k]
 
 
 def _common(mine: NDArray[np.int64], theirs: NDArray[np.int64], n: int) -> NDArray[np.int64]:

@@ -11,11 +11,12 @@ from pydantic import JsonValue
 
 from pipelines.evaluation.calls import Moved, answered
 from pipelines.evaluation.memory import peak_bytes, reset_peak
+from pipelines.evaluation.tokenizing import tokenize
 from stages._inputs import first, load
 from stages.base import Refused
 from targets.base import Arrays, ArraySession
 
-METHODS = frozenset({"predict", "time_batch", "peak_memory", "forget_peak_memory", "close"})
+METHODS = frozenset({"predict", "tokenize", "time_batch", "peak_memory", "forget_peak_memory", "close"})
 
 
 class LiveArrays:
@@ -42,8 +43,13 @@ class LiveArrays:
             if found is None:
                 shape = (len(given), rows.shape[1])
                 found = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=shape)
+            _refuse_other_width(found, rows)
             found[start:stop] = rows
             self._moved(stop, len(given), given.what)
+
+    def tokenize(self, request: str, out: str) -> dict[str, JsonValue]:
+        """Tokenize the texts of a request file into a folder (`pipelines.evaluation.tokenizing`)."""
+        return tokenize(self._session, Path(request), Path(out))
 
     def time_batch(self, examples: str, batch: int, runs: int) -> dict[str, JsonValue]:
         """Seconds of each of `runs` calls with the first `batch` examples, prepared beforehand; one warms up."""
@@ -77,3 +83,11 @@ class LiveArrays:
                 "its first axis must be the batch",
             )
         return output.reshape(count, -1).astype(np.float32, copy=False)
+
+
+def _refuse_other_width(found: NDArray[np.float32], rows: NDArray[np.float32]) -> None:
+    if rows.shape[1] != found.shape[1]:
+        raise Refused(
+            f"the model's first output has {found.shape[1]:,} values for one batch and {rows.shape[1]:,} for another",
+            "one vector an example is what is measured: export an encoder with its pooling",
+        )

@@ -13,12 +13,17 @@ from pipelines.reporting.comparison_table import columns_of, head, row
 from pipelines.reporting.page import Block, Grid, Heading, Paragraph, Picture, html
 from pipelines.reporting.pareto import front
 from pipelines.reporting.plots import COLOURS, MARKERS
-from pipelines.reporting.table import of_images
+from pipelines.reporting.table import of_arrays, of_embeddings, of_images
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TITLE = "Comparison"
+QUALITIES = {
+    "top1_agreement": "unchanged top-1 answers, %",
+    "rank_agreement": "unchanged neighbours, %",
+    "perplexity": "change of perplexity, %",
+}
 Bars = tuple[float, float, float]
 """A value, its low and its high."""
 WIDE, FRONT = 20, "#8250df"  # percent beyond which small changes could not be told apart on a linear axis
@@ -42,8 +47,8 @@ def page(records: list[RunRecord]) -> str:
 
 @dataclass(frozen=True)
 class Point:
-    """One measured run. `quality` is the share of unchanged top-1 answers for images, the relative change of
-    perplexity for text, in percent; `speed` the ratio to its reference, where it was taken.
+    """One measured run. `quality` is the share of unchanged top-1 answers for images, of unchanged neighbours for
+    encoders, the relative change of perplexity for text, in percent; `speed` the ratio to its reference, where taken.
     """
 
     record: RunRecord
@@ -59,7 +64,7 @@ def points(records: list[RunRecord]) -> list[Point]:
         stage = result_of(record)
         metrics = stage.report.metrics if stage and stage.report else {}
         quality, speed = metrics.get(_quality(record)), metrics.get("speed_ratio")
-        measured = quality.interval if quality and of_images(record) else quality.relative if quality else None
+        measured = quality.interval if quality and of_arrays(record) else quality.relative if quality else None
         if stage and measured:
             at = _bars(speed.interval, 1) if speed else None
             found.append(Point(record, _bars(measured, 100), stage.size_bytes / 1e6, at))
@@ -71,19 +76,19 @@ def chart(records: list[RunRecord]) -> bytes | None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown, images = points(records), of_images(records[0])
+    shown, arrays = points(records), of_arrays(records[0])
     if not shown:
         return None
     timed = [point for point in shown if point.speed]
     figure = Figure(figsize=(11 if timed else 7, 5.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2 if timed else 1, sharey=True, squeeze=False)[0]
-    _panel(panels[-1], [(point, (point.size_mb,) * 3) for point in shown], "size on disk, MB", -1 if images else 1, 1)
+    _panel(panels[-1], [(point, (point.size_mb,) * 3) for point in shown], "size on disk, MB", -1 if arrays else 1, 1)
     if timed:
-        label = "speed-up" + (", against the float version" if images else ", against the reference")
-        _panel(panels[0], [(p, p.speed) for p in timed if p.speed], label, -1 if images else 1, -1)
-    panels[0].set_ylabel("unchanged top-1 answers, %" if images else "change of perplexity, %")
-    if not images and max(point.quality[0] for point in shown) > WIDE:
+        label = "speed-up" + (", against the float version" if arrays else ", against the reference")
+        _panel(panels[0], [(p, p.speed) for p in timed if p.speed], label, -1 if arrays else 1, -1)
+    panels[0].set_ylabel(QUALITIES[_quality(records[0])])
+    if not arrays and max(point.quality[0] for point in shown) > WIDE:
         panels[0].set_yscale("symlog", linthresh=1)
     png = BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
@@ -125,6 +130,8 @@ def _place(axes: Axes, across: Bars, up: Bars, label: str, group: str) -> None:
 
 
 def _quality(record: RunRecord) -> str:
+    if of_embeddings(record):
+        return "rank_agreement"
     return "top1_agreement" if of_images(record) else "perplexity"
 
 

@@ -12,7 +12,7 @@ from pipelines.quantities import duration, size
 from pipelines.records import RunRecord, StageRecord
 from pipelines.reporting import display
 from pipelines.reporting.methods import method_of
-from pipelines.reporting.table import batches, of_images, tasks_of, text_columns
+from pipelines.reporting.table import batches, of_arrays, of_embeddings, tasks_of, text_columns
 
 CHANGE, CHANGE_INTERVAL, INTERVAL = "change of ", "interval of change of ", "interval of "
 Columns = list[tuple[str, str]]
@@ -20,15 +20,19 @@ Columns = list[tuple[str, str]]
 IMAGES = [
     ("accuracy", "accuracy_top1"), ("change", CHANGE + "accuracy_top1"), ("same top-1", "top1_agreement"),
 ]  # fmt: skip
+EMBEDDINGS = [
+    ("cosine", "cosine_agreement"), ("same neighbours", "rank_agreement"), ("recall", "recall"),
+    ("change", CHANGE + "recall"),
+]  # fmt: skip
 STYLES = {"passed": "green", "halted": "bold red", "failed": "bold red", "interrupted": "yellow"}
 
 
 def comparison_table(records: list[RunRecord]) -> Table:
     """Quality, speed, size, memory, cost and verdict of each run's last measured stage."""
-    return _of_images(records) if of_images(records[0]) else _of_texts(records)
+    return _of_arrays(records) if of_arrays(records[0]) else _of_texts(records)
 
 
-def _of_images(records: list[RunRecord]) -> Table:
+def _of_arrays(records: list[RunRecord]) -> Table:
     table = _table()
     columns = columns_of(records)
     for number, title in enumerate(head(records, columns)):
@@ -72,16 +76,17 @@ def _weight(stage: StageRecord) -> Text:
 
 def head(records: list[RunRecord], columns: Columns) -> list[str]:
     """Titles of the flat table."""
-    how = [] if of_images(records[0]) else ["method", "bits a weight"]
+    how = [] if of_arrays(records[0]) else ["method", "bits a weight"]
     return ["config", *how, *(title for title, _ in columns), "size", "memory", "made in", "verdict"]
 
 
 def columns_of(records: list[RunRecord]) -> Columns:
     """What suits the models."""
-    if not of_images(records[0]):
+    if not of_arrays(records[0]):
         return _text_titles(_tasks(records))
     at_each = [(f"b{number} p50", f"latency_p50_ms{suffix}") for number, suffix in batches(records[0])]
-    return [*IMAGES, *at_each, *((f"b{number} x", f"speed_ratio{suffix}") for number, suffix in batches(records[0]))]
+    quality = EMBEDDINGS if of_embeddings(records[0]) else IMAGES
+    return [*quality, *at_each, *((f"b{number} x", f"speed_ratio{suffix}") for number, suffix in batches(records[0]))]
 
 
 def _text_titles(tasks: dict[str, str]) -> Columns:
@@ -98,7 +103,7 @@ def row(record: RunRecord, columns: Columns) -> list[str]:
     stage = result_of(record)
     metrics = stage.report.metrics if stage and stage.report else {}
     cells = [_shown(metrics, shown) or "-" for _, shown in columns]
-    how = [] if of_images(record) else [method_of(record), _bits(stage) if stage else "-"]
+    how = [] if of_arrays(record) else [method_of(record), _bits(stage) if stage else "-"]
     weighs = size(stage.size_bytes) if stage else "-"
     return [record.name, *how, *cells, weighs, _cell(metrics.get("peak_memory_bytes")), _made(record), record.status]
 

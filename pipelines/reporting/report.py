@@ -12,7 +12,7 @@ from pipelines.redaction import redacted
 from pipelines.reporting import display, page
 from pipelines.reporting.page import Block, Code, Grid, Heading, Items, Paragraph, Picture
 from pipelines.reporting.plots import Axis
-from pipelines.reporting.table import batches, notes_of, of_images, tasks_of, unmeasured, word
+from pipelines.reporting.table import batches, notes_of, of_embeddings, of_images, tasks_of, unmeasured, word
 
 CHANGE = "change of "
 TEXT_COLUMNS = [
@@ -25,7 +25,11 @@ IMAGE_COLUMNS = [
     ("accuracy", "accuracy_top1"), ("change", CHANGE + "accuracy_top1"), ("same top-1", "top1_agreement"),
     ("top-5", "accuracy_top5"),
 ]  # fmt: skip
-INTERVAL_SHOWN = {"perplexity", "accuracy_top1", "top1_agreement"}
+EMBEDDING_COLUMNS = [
+    ("cosine", "cosine_agreement"), ("same neighbours", "rank_agreement"), ("recall", "recall"),
+    ("change", CHANGE + "recall"),
+]  # fmt: skip
+INTERVAL_SHOWN = {"perplexity", "accuracy_top1", "top1_agreement", "cosine_agreement", "rank_agreement", "recall"}
 CAPTIONS: dict[Axis, str] = {
     "size": "Change of perplexity against size on disk",
     "speed": "Change of perplexity against decoding speed",
@@ -99,7 +103,7 @@ def _device(device: DeviceFacts) -> str:
 
 def _stages(record: RunRecord) -> Iterator[Block]:
     yield Heading("Stages")
-    columns = _image_columns(record) if of_images(record) else _text_columns(record)
+    columns = _columns(record)
     header = ("stage", *(title for title, _ in columns), "memory", "on disk")
     yield Grid(header, tuple(_overview(stage, columns) for stage in record.stages), frozenset(header[1:]))
     costs = tuple(
@@ -116,17 +120,22 @@ Columns = list[tuple[str, str]]
 """A title, and the metric under it; `change of` a metric with that prefix."""
 
 
+def _columns(record: RunRecord) -> Columns:
+    if of_embeddings(record):
+        return [*EMBEDDING_COLUMNS, *_at_each_batch(record)]
+    return [*IMAGE_COLUMNS, *_at_each_batch(record)] if of_images(record) else _text_columns(record)
+
+
 def _text_columns(record: RunRecord) -> Columns:
     return [*TEXT_COLUMNS, *((title, name) for name, title in tasks_of(record).items())]
 
 
-def _image_columns(record: RunRecord) -> Columns:
-    at_each = [
+def _at_each_batch(record: RunRecord) -> Columns:
+    return [
         (f"{title}, batch {size}", f"{name}{suffix}")
         for size, suffix in batches(record)
         for title, name in (("p50", "latency_p50_ms"), ("p95", "latency_p95_ms"), ("speed-up", "speed_ratio"))
     ]
-    return [*IMAGE_COLUMNS, *at_each]
 
 
 def _overview(stage: StageRecord, columns: Columns) -> tuple[str, ...]:

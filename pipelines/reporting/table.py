@@ -23,7 +23,7 @@ STYLES = {"pass": "green", "FAIL": "bold red", "flagged": "yellow"}
 def stage_table(record: RunRecord) -> Table:
     """What was measured after every stage. Numbers that were not taken are a dash."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, leading=1, header_style="dim")
-    columns = _image_columns(record) if of_images(record) else text_columns(tasks_of(record))
+    columns = _columns(record)
     table.add_column("stage\nprecision\nmade + eval", no_wrap=True)
     for column in columns:
         table.add_column(column.header, justify="right", no_wrap=True)
@@ -45,7 +45,24 @@ class Column:
 def of_images(record: RunRecord) -> bool:
     """Whether the run measured a classifier."""
     own = {"accuracy_top1", "latency_p50_ms"}
-    return any(stage.report and stage.report.metrics.keys() & own for stage in record.stages)
+    measured = any(stage.report and stage.report.metrics.keys() & own for stage in record.stages)
+    return measured and not of_embeddings(record)
+
+
+def of_embeddings(record: RunRecord) -> bool:
+    """Whether the run measured a text encoder."""
+    return any(stage.report and "cosine_agreement" in stage.report.metrics for stage in record.stages)
+
+
+def of_arrays(record: RunRecord) -> bool:
+    """Whether the run measured a classifier or an encoder."""
+    return of_images(record) or of_embeddings(record)
+
+
+def _columns(record: RunRecord) -> list[Column]:
+    if of_embeddings(record):
+        return [*EMBEDDING_COLUMNS, *_at_each_batch(record)]
+    return _image_columns(record) if of_images(record) else text_columns(tasks_of(record))
 
 
 def text_columns(tasks: dict[str, str]) -> list[Column]:
@@ -60,12 +77,15 @@ def text_columns(tasks: dict[str, str]) -> list[Column]:
 
 
 def _image_columns(record: RunRecord) -> list[Column]:
-    at_each = [
+    accuracy = Column("accuracy\n95% interval\nchange\nits 95%", _with_change("accuracy_top1"))
+    return [accuracy, Column("same\ntop-1\ntop-5", _unchanged), *_at_each_batch(record)]
+
+
+def _at_each_batch(record: RunRecord) -> list[Column]:
+    return [
         Column(f"batch {size}\np50, ms\np95, ms\nspeed-up", partial(_batch, suffix=suffix))
         for size, suffix in batches(record)
     ]
-    accuracy = Column("accuracy\n95% interval\nchange\nits 95%", _with_change("accuracy_top1"))
-    return [accuracy, Column("same\ntop-1\ntop-5", _unchanged), *at_each]
 
 
 def batches(record: RunRecord) -> list[tuple[str, str]]:
@@ -190,3 +210,10 @@ def _budgets(stage: StageRecord) -> Text:
         return Text("not measured on this device", style=STYLES["flagged"])
     lines = [Text.assemble((word(verdict), STYLES[word(verdict)]), f" {verdict.metric}") for verdict in stage.verdicts]
     return Text("\n").join(lines) if lines else Text("-", style="dim")
+
+
+EMBEDDING_COLUMNS = [
+    Column("cosine\n95% interval", _with_change("cosine_agreement")),
+    Column("same\nneighbours", _with_change("rank_agreement")),
+    Column("recall\n95% interval\nchange\nits 95%", _with_change("recall")),
+]

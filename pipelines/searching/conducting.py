@@ -87,7 +87,8 @@ def objectives_of(config: PipelineConfig, settings: Search) -> tuple[str, ...]:
     """
     measured, evaluation = plan.measured_metrics(config), config.evaluation
     if not settings.objectives:
-        usual = ["size_bytes", "perplexity" if evaluation.perplexity else "accuracy_top1"]
+        quality = "cosine_agreement" if evaluation.embeddings else "accuracy_top1"
+        usual = ["size_bytes", "perplexity" if evaluation.perplexity else quality]
         usual += ["tbt_p50_ms"] if evaluation.speed else ["latency_p50_ms"] if evaluation.latency else []
         return tuple(name for name in usual if name in measured)
     missing = [name for name in settings.objectives if name not in measured]

@@ -18,7 +18,7 @@ from pipelines.quantities import duration
 from pipelines.reporting import display
 from pipelines.searching.trials import CHANGE, SearchRecord, Trial
 
-AXES = ("size_bytes", "perplexity", "accuracy_top1", "tbt_p50_ms", "latency_p50_ms")
+AXES = ("size_bytes", "perplexity", "accuracy_top1", "cosine_agreement", "tbt_p50_ms", "latency_p50_ms")
 """Size, quality and speed: what the front is drawn over, as far as it was measured."""
 COLOURS = {"passed": "#1f6feb", "over budget": "#b42318", "pruned": "#8c959f", "failed": "#b42318"}
 MARKERS = {"passed": "o", "over budget": "X", "pruned": ".", "failed": "x"}

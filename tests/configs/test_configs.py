@@ -12,7 +12,16 @@ from jsonschema import Draft202012Validator
 
 from pipelines import plan
 from pipelines.config import LoadedConfig, parse
-from pipelines.fields import HfData, HfSource, PackageData, PackageSource, PathData, PythonSource, UrlSource
+from pipelines.fields import (
+    HfData,
+    HfSource,
+    PackageData,
+    PackageFolder,
+    PackageSource,
+    PathData,
+    PythonSource,
+    UrlSource,
+)
 from pipelines.schema import config_schema
 from stages.base import ROOT
 
@@ -72,7 +81,9 @@ def test_what_it_fetches_is_pinned(path: Path) -> None:
         source = source.weights
 
     if source is not None:
-        assert isinstance(source, PackageSource | HfSource | UrlSource), "a path of one machine is on no other"
+        assert isinstance(source, PackageSource | PackageFolder | HfSource | UrlSource), (
+            "a path of one machine is on no other"
+        )
         assert len(source.revision) == 40 if isinstance(source, HfSource) else source.sha256
     for data in texts(loaded):
         assert not isinstance(data, PathData)

@@ -2,11 +2,15 @@ import numpy as np
 import pytest
 
 from pipelines.evaluation.bootstrap import bootstrap
-from pipelines.evaluation.embeddings import cosine_agreement, rank_agreement
+from pipelines.evaluation.embeddings import Searched, cosine_agreement, embedding_metrics, rank_agreement
 
 RANDOM = np.random.default_rng(0)
 REFERENCE = RANDOM.normal(size=(250, 16)).astype(np.float32)
 NOISE = RANDOM.normal(size=(250, 16)).astype(np.float32)
+
+
+def among(k: int, documents: int = 250, relevant: tuple[int, ...] = ()) -> Searched:
+    return Searched(documents, np.array(relevant, dtype=np.int64), k)
 
 
 def test_direction_counts_and_length_does_not() -> None:
@@ -35,7 +39,7 @@ def test_embedding_of_length_nothing_agrees_with_nothing() -> None:
 
 
 def test_neighbours_are_the_same_in_the_same_embedding() -> None:
-    assert rank_agreement(REFERENCE * 3, REFERENCE, k=10, seed=0).model_dump() == {"value": 1, "low": 1, "high": 1}
+    assert rank_agreement(REFERENCE * 3, REFERENCE, among(10), seed=0).model_dump() == {"value": 1, "low": 1, "high": 1}
 
 
 def test_neighbours_in_common_are_those_of_a_full_sort() -> None:
@@ -49,14 +53,53 @@ def test_neighbours_in_common_are_those_of_a_full_sort() -> None:
     pairs = zip(neighbours(candidate), neighbours(REFERENCE), strict=True)
     expected = np.mean([len(mine & theirs) / 5 for mine, theirs in pairs])
 
-    found = rank_agreement(candidate, REFERENCE, k=5, seed=0)
+    found = rank_agreement(candidate, REFERENCE, among(5), seed=0)
 
     assert found.value == pytest.approx(float(expected))
     assert 0 < found.low < found.value < found.high < 1
 
 
 def test_more_noise_keeps_fewer_neighbours() -> None:
-    found = [rank_agreement(REFERENCE + noise * NOISE, REFERENCE, k=10, seed=0).value for noise in (0.01, 0.1, 1.0)]
+    found = [
+        rank_agreement(REFERENCE + noise * NOISE, REFERENCE, among(10), seed=0).value for noise in (0.01, 0.1, 1.0)
+    ]
 
     assert found == sorted(found, reverse=True)
     assert found[0] > 0.9
+
+
+def test_queries_look_for_passages_and_not_for_one_another() -> None:
+    queries = REFERENCE[200:]
+    searched = among(5, documents=200)
+
+    same = rank_agreement(REFERENCE, REFERENCE, searched, seed=0)
+    moved = rank_agreement(np.concatenate([REFERENCE[:200][::-1], queries]), REFERENCE, searched, seed=0)
+
+    assert same.value == 1
+    assert moved.value < 0.2, "other passages in their places"
+
+
+def test_recall_counts_the_queries_whose_own_passage_is_near_and_pairs_them_with_the_references() -> None:
+    passages = np.eye(16, dtype=np.float32)
+    reference = np.concatenate([passages, passages[:4]])
+    candidate = np.concatenate([passages, passages[[0, 1, 2, 9]]])
+
+    found = embedding_metrics(candidate, reference, among(1, 16, (0, 1, 2, 3)), seed=0)
+
+    assert (found["recall"].value, found["recall"].n) == (0.75, 4)
+    assert found["recall"].change is not None
+    assert found["recall"].change.value == -0.25
+    assert "the least is 0.0000" in found["cosine_agreement"].how
+
+
+def test_without_queries_every_passage_asks_and_nothing_is_recalled() -> None:
+    found = embedding_metrics(REFERENCE, REFERENCE, among(10), seed=0)
+
+    assert {name: item.n for name, item in found.items()} == {"cosine_agreement": 250, "rank_agreement": 250}
+
+
+def test_reference_agrees_with_itself() -> None:
+    found = embedding_metrics(REFERENCE, None, among(3, 246, (0, 1, 2, 3)), seed=0)
+
+    assert found["cosine_agreement"].value == found["rank_agreement"].value == 1
+    assert found["recall"].change is None

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.comparing_images import saturating
+from pipelines.comparing_arrays import saturating
 from pipelines.measures import DeviceFacts
 from stages.base import Artifact
 
