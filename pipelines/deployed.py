@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from pipelines.flow import inside_flow, state_of
 from pipelines.home import home
 from pipelines.mlflow_process import writer
 from pipelines.outcome import Outcome
+from pipelines.stack.flow_runs import in_hand
 from pipelines.stack.running import adopt
 
 HERE = Path(__file__).resolve().parent.parent
@@ -36,7 +38,7 @@ def tapeout(config: str, overrides: list[str], dist: str, checkpoint: str = "") 
     choices = Choices(Path(dist), quiet=True)
     ran: Outcome | None
     try:
-        with writer() as tracking:
+        with in_hand(home(), str(flow_run.id)), writer() as tracking:
             if checkpoint:
                 ran = launch_checkpoint(Path(config), overrides, checkpoint, choices, tracking, inside_flow)
             else:

@@ -14,6 +14,7 @@ from pipelines.outcome import Ending, Outcome, execute
 from pipelines.pipeline import Pipeline
 from pipelines.reporting.report import markdown
 from pipelines.sources import SourceUnreachable
+from pipelines.stack.flow_runs import in_hand
 from pipelines.stack.ports import free_port
 from pipelines.stack.service import Child
 from pipelines.stack.services import prefect_variables, temporary_prefect_server
@@ -60,12 +61,14 @@ def _import_prefect() -> None:
 def _run(pipeline: Pipeline, ending: Ending) -> Outcome:
     _import_prefect()
     from prefect import flow
+    from prefect.runtime import flow_run
 
     outcomes: list[Outcome] = []
 
     @flow(name="tapeout", flow_run_name=pipeline.loaded.config.name, validate_parameters=False)
     def tapeout() -> Any:
-        outcomes.append(inside_flow(pipeline, ending))
+        with in_hand(pipeline.workshop.home, str(flow_run.id)):
+            outcomes.append(inside_flow(pipeline, ending))
         return state_of(outcomes[0])
 
     tapeout(return_state=True)

@@ -48,6 +48,7 @@ def command(
 
 def _run(places: Places, as_json: bool) -> None:
     from pipelines.errors import UserError
+    from pipelines.stack.flow_runs import FlowRuns
     from pipelines.stack.services import LOOPBACK
     from pipelines.stack.supervise import AlreadyUp, keep_up, stack
 
@@ -57,7 +58,7 @@ def _run(places: Places, as_json: bool) -> None:
         with stack(places, _say) as (up, children):
             _show(up, as_json, "up")
             try:
-                keep_up(children, _say)
+                keep_up(children, FlowRuns(places.home, up.api, up.pool), _say)
             except KeyboardInterrupt:
                 _say("stopping")
     except AlreadyUp:

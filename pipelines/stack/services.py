@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ def prefect_server(places: Places, more: Mapping[str, str] | None = None) -> Ser
             "PREFECT_SERVER_API_HOST": places.host,
             "PREFECT_SERVER_API_PORT": str(places.prefect_port),
             "PREFECT__SERVER_FINAL": "1",
+            # in memory, a server that is started again has forgotten which runs hold their deployment's only place
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             **(more or {}),
         },
     )
@@ -125,6 +128,7 @@ def prefect_worker(places: Places) -> Service:
             "PREFECT_API_URL": stack.api,
             "MLFLOW_TRACKING_URI": stack.mlflow_store,
             "TAPEOUT_HOME": str(places.home),
+            "PATH": os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")])),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
             "PREFECT_WORKER_WEBSERVER_PORT": str(places.worker_port),

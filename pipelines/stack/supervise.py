@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pipelines.home import try_lock
+from pipelines.stack.flow_runs import FlowRuns
 from pipelines.stack.running import Running, announce, lock, withdraw
 from pipelines.stack.service import Child, answers
 from pipelines.stack.services import Places, mlflow_server, prefect_server, prefect_worker
@@ -62,7 +63,7 @@ def held(home: Path) -> Iterator[None]:
     raise AlreadyUp
 
 
-def keep_up(children: list[Child], say: Callable[[str], None]) -> None:
+def keep_up(children: list[Child], runs: FlowRuns, say: Callable[[str], None]) -> None:
     """Start anew whatever ends, until interrupted; a service that ends again and again is given longer and longer."""
     pauses, due = dict.fromkeys(children, LOOK_S), dict[Child, float]()
     while True:
@@ -75,6 +76,10 @@ def keep_up(children: list[Child], say: Callable[[str], None]) -> None:
             elif child in due and time.monotonic() >= due[child]:
                 child.restart()
                 del due[child]
+                if child is children[-1]:
+                    runs.worker_was_killed()
+        for line in runs.settle():
+            say(line)
 
 
 def health(running: Running) -> dict[str, bool]:

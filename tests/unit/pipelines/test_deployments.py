@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_stack import LIMIT_S, TAPEOUT, up
+from test_stack import LIMIT_S, TAPEOUT, children, cmdline, up
 
 from configs import RIGHT
 from pipelines.stack.running import Running, running
@@ -132,6 +133,21 @@ def test_a_deployment_whose_config_is_gone_says_so_and_fails_plainly(stand: Stan
     assert f"{gone}: cannot be read: No such file or directory" in state(stand, run["id"])["message"]
     assert stand("deployments", "rm", "gone").returncode == 0
     assert "gone" not in stand("deployments", "ls").stdout
+
+
+def test_a_run_whose_worker_was_killed_is_crashed_and_gives_its_place_back(stand: Stand) -> None:
+    assert stand("deploy", stand.config).returncode == 0
+    deployment = next(item for item in stand.asked("deployments/filter", {}) if item["name"] == "small")
+    run, held = stand.asked(f"deployments/{deployment['id']}/create_flow_run", {}), stand.home / "stack/flow_runs"
+    until((held / run["id"]).exists, stand)
+    worker = next(pid for pid in children(stand.stack.pid) if b"\0worker\0start\0" in cmdline(pid))
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: state(stand, run["id"])["type"] == "CRASHED", stand)
+
+    assert state(stand, run["id"])["message"] == "its process was killed"
+    assert not (held / run["id"]).exists()
+    after = stand.asked(f"deployments/{deployment['id']}/create_flow_run", {})
+    until(lambda: state(stand, after["id"])["type"] == "FAILED", stand)
 
 
 def state(stand: Stand, run: str) -> Any:
