@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipelines.errors import SourceError
+from pipelines.watching.pace import Pace
 from pipelines.watching.trigger import FolderTrigger, UrlTrigger
 
 State = tuple[tuple[str, int, int], ...]
@@ -98,13 +99,15 @@ class UrlFinder:
     trigger: UrlTrigger
     incoming: Path
     _given: str = ""
-    _looked: float | None = None
+    _pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pace = Pace(self.trigger.every_s)
 
     def look(self) -> Iterator[Found]:
         """The file, if it is another than at the last look."""
-        if self._looked is not None and time.monotonic() - self._looked < self.trigger.every_s:
+        if not self._pace.due():
             return
-        self._looked = time.monotonic()
         import fsspec
 
         try:
@@ -120,7 +123,7 @@ class UrlFinder:
             self._given = identity
             yield found
         else:
-            self._looked = None
+            self._pace.hurry()
 
     def _fetched(self, system: object, path: str) -> Found:
         name = Path(path).name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from pipelines.errors import SourceError
 from pipelines.progress import Silent
 from pipelines.watching.finding import Found, digest_of
+from pipelines.watching.pace import Pace
 from pipelines.watching.trigger import HfTrigger, MlflowTrigger
 
 
@@ -22,13 +22,15 @@ class HubFinder:
     trigger: HfTrigger
     incoming: Path
     _given: str = ""
-    _looked: float | None = None
+    _pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pace = Pace(self.trigger.every_s)
 
     def look(self) -> Iterator[Found]:
         """The repository's files at the revision, if its commit is new."""
-        if self._looked is not None and time.monotonic() - self._looked < self.trigger.every_s:
+        if not self._pace.due():
             return
-        self._looked = time.monotonic()
         from pipelines.fetching import hub
 
         name = self.trigger.hf
@@ -53,13 +55,15 @@ class MlflowFinder:
     home: Path
     incoming: Path
     _given: set[str] = field(default_factory=set)
-    _looked: float | None = None
+    _pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pace = Pace(self.trigger.every_s)
 
     def look(self) -> Iterator[Found]:
         """The versions that were not given before, the oldest first."""
-        if self._looked is not None and time.monotonic() - self._looked < self.trigger.every_s:
+        if not self._pace.due():
             return
-        self._looked = time.monotonic()
         from pipelines.mlflow_writer import connect, import_mlflow
 
         import_mlflow()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import Field, Tag
+from pydantic import Field, Tag, field_validator
 
 from pipelines.fields import HfSource, which
 from stages.base import Frozen
@@ -51,6 +51,14 @@ class MlflowTrigger(Frozen):
         None, description="the checkpoint inside the version; without it the version's whole folder is one"
     )
     every_s: float = Field(60.0, gt=0, description="seconds between looks")
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, file: str | None) -> str | None:
+        path = PurePosixPath(file or "")
+        if path.is_absolute() or ".." in path.parts or "\\" in (file or ""):
+            raise ValueError(f"{file} is not inside the version: name a file below its folder, as data/model.gguf")
+        return file
 
 
 Trigger = Annotated[

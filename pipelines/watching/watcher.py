@@ -10,6 +10,7 @@ from pipelines.config import LoadedConfig
 from pipelines.errors import SourceError, UserError
 from pipelines.watching.attempt import overrides_for
 from pipelines.watching.finding import Finder, FolderFinder, UrlFinder
+from pipelines.watching.incoming import prune
 from pipelines.watching.ledger import Checkpoint, Ledger, now
 from pipelines.watching.remote import HubFinder, MlflowFinder
 from pipelines.watching.trigger import FolderTrigger, HfTrigger, MlflowTrigger, UrlTrigger
@@ -34,6 +35,7 @@ class Watcher:
         """One look. What cannot be read now is said once, and looked for again."""
         self._find()
         self._settle_killed()
+        prune(self.ledger.folder / "incoming", self.ledger.all())
         head = next((checkpoint for checkpoint in self.ledger.all() if checkpoint.open), None)
         if head and (head.state == "waiting" or self._is_lost(head)):
             self._say(f"{head.name}: starting, attempt {head.attempts + 1}")

@@ -100,6 +100,12 @@ def test_a_name_that_would_change_the_registrys_query_is_refused() -> None:
         TypeAdapter(Trigger).validate_python({"mlflow": "a' or name like '%"})
 
 
+@pytest.mark.parametrize("file", ["../other/model.gguf", "data/../../model.gguf", "/etc/passwd", "..\\model.gguf"])
+def test_a_file_outside_of_the_version_is_refused(file: str) -> None:
+    with pytest.raises(ValidationError, match="is not inside the version"):
+        TypeAdapter(Trigger).validate_python({"mlflow": "net", "file": file})
+
+
 class Registry:
     """A real MLflow registry on SQLite, and versions whose artifact is a file in a folder."""
 

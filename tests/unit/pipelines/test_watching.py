@@ -310,3 +310,25 @@ def test_a_url_that_is_away_is_a_reason(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match="cannot be read"):
         list(finder.look())
+
+
+def test_downloads_of_decided_checkpoints_are_removed_but_for_the_latest(landing: Landing) -> None:
+    watcher = landing.watcher()
+    for number in range(8):
+        watcher.ledger.add(f"{number}", f"{number}.gguf", ())
+        place = watcher.ledger.folder / "incoming" / f"{number}"
+        place.mkdir(parents=True)
+        (place / "model.gguf").write_text("bytes")
+    for number in range(7):
+        landing.decide(number + 1)
+
+    watcher.step()
+
+    assert sorted(place.name for place in (watcher.ledger.folder / "incoming").iterdir()) == [
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+        "7",
+    ]
