@@ -294,7 +294,8 @@ def experiment_of(client: MlflowClient, uri: str, home: Path, name: str) -> str:
     """The id of the experiment of that name, made unless it is there."""
     if found := client.get_experiment_by_name(name):
         return str(found.experiment_id)
-    place = (home / "mlflow" / "artifacts").as_uri() if uri == embedded(home) else None
+    # a server has a place of its own; a database would take `mlruns` of whatever folder this process was started in
+    place = None if uri.startswith(("http://", "https://")) else (home / "mlflow" / "artifacts").as_uri()
     return str(client.create_experiment(name, artifact_location=place))
 
 

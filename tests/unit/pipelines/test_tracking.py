@@ -200,6 +200,19 @@ def test_server_that_is_away_is_a_reason_and_the_report_is_written(
     assert (tmp_path / "runs" / "report.html").is_file()
 
 
+def test_files_of_a_run_in_another_database_are_in_the_home_and_not_where_it_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    assert track(tmp_path / "home", run_record()).problem == ""
+
+    assert len(list((tmp_path / "home/mlflow/artifacts").rglob("config.yaml"))) == 1
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 def test_writer_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with writer() as process:
