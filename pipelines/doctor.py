@@ -118,8 +118,10 @@ def environment(environments: Environments, facts: EnvironmentFacts) -> Check:
         )
     if reason := environments.health(facts.name):
         hint = f"`tapeout envs rm {facts.name}`, then `tapeout envs build {facts.name}`"
-        first, *_, log = reason.splitlines()
-        return Check(name=name, ok="problem", finding=f"{first.removeprefix(f'{name}: ')} ({log})", hint=hint)
+        first, *others = reason.splitlines()
+        log = others[-1] if others else first
+        told = first.removeprefix(f"{name}: ") + (f" ({log})" if log != first else "")
+        return Check(name=name, ok="problem", finding=told, hint=hint)
     return Check(name=name, ok="ok", finding=f"its imports work, {size}")
 
 

@@ -119,7 +119,7 @@ class Environments:
         return known + [self._facts(_name_of(folder), folder, current=False) for folder in older]
 
     def health(self, name: str) -> str | None:
-        """Import what the environment is for, now; why that fails, or None.
+        """Import what the environment is for, now, and compare its versions with the pins; what is wrong, or None.
 
         Raises:
             EnvironmentUnavailable: there is no environment of that name.
@@ -128,10 +128,10 @@ class Environments:
         if built(folder) is None:
             return "not built"
         try:
-            installing.check_imports(lock, installing.Site(folder, self._log(folder)))
+            found = installing.check_imports(lock, installing.Site(folder, self._log(folder)))
         except EnvironmentUnavailable as unhealthy:
             return unhealthy.message
-        return None
+        return installing.changed(lock, found)
 
     def sweep(self) -> None:
         """Remove what killed builds left: folders without marker whose lock nobody holds."""

@@ -35,6 +35,7 @@ from pipelines.promotion import FIRST, Promoted, Promotion
 from pipelines.records import DataRecord, StageRecord
 from pipelines.requests import RunRequest
 from pipelines.runner import Runner
+from pipelines.same_tokens import check_tokens
 from pipelines.store import Store, WorkFolder
 from pipelines.tracking import Tracker
 from stages.base import Artifact, Produced, name_of
@@ -213,6 +214,7 @@ class Pipeline:
             judged=self.plan.judged(planned),
         )
         try:
+            check_tokens(measurer.reference.artifact, model, self.workshop.store, self.workshop.progress)
             comparison, seconds = compare(measurer, candidate)
         except TapeoutError as error:
             self._amend(planned.number, status="failed", message=str(error))

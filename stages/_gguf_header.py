@@ -9,7 +9,8 @@ import math
 import mmap
 import struct
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -85,7 +86,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF says of itself. `lengths` holds the length of every metadata array, `metadata` the rest."""
+    """What a GGUF says of itself. `lengths` holds the length of every metadata array, `metadata` the rest.
+
+    `texts` are the arrays of texts that were asked for.
+    """
 
     metadata: dict[str, Scalar]
     lengths: dict[str, int]
@@ -93,6 +97,7 @@ class Header:
     data_start: int
     data_size: int
     alignment: int
+    texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
@@ -141,8 +146,8 @@ def find(folder: Path) -> Path:
     return files[0]
 
 
-def read(path: Path) -> Header:
-    """The header of the file. Costs a pass over the metadata, never over the weights.
+def read(path: Path, texts: Collection[str] = ()) -> Header:
+    """The header of the file, with these arrays of texts. Costs a pass over the metadata, never over the weights.
 
     Raises:
         Refused: this is no GGUF, or its header and its length contradict each other.
@@ -151,7 +156,7 @@ def read(path: Path) -> Header:
     if size < 24:
         raise Refused(f"{path.name} is not a GGUF file: it has {size} bytes", REFETCH)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return _header(_Cursor(data, path.name))
+        return _header(_Cursor(data, path.name), texts)
 
 
 class _Cursor:
@@ -191,7 +196,7 @@ class _Cursor:
             self.at += size
 
 
-def _header(cursor: _Cursor) -> Header:
+def _header(cursor: _Cursor, texts: Collection[str]) -> Header:
     if cursor.data[:4] != b"GGUF":
         raise cursor.refuse(f"not a GGUF file: it starts with {cursor.data[:4]!r}")
     cursor.at = 4
@@ -202,21 +207,31 @@ def _header(cursor: _Cursor) -> Header:
     entries = cursor.count(_U64, "the number of metadata entries", _LEAST_ENTRY)
     metadata: dict[str, Scalar] = {}
     lengths: dict[str, int] = {}
+    kept: dict[str, tuple[str, ...]] = {}
     for index in range(entries):
-        _entry(cursor, f"metadata entry {index + 1} of {entries}", metadata, lengths)
+        _entry(cursor, f"metadata entry {index + 1} of {entries}", metadata, lengths, (texts, kept))
     alignment = _alignment(cursor, metadata)
     table = tuple(_tensor(cursor, f"tensor {index + 1} of {tensors}") for index in range(tensors))
     start = -(-cursor.at // alignment) * alignment
-    return Header(metadata, lengths, table, start, max(0, len(cursor.data) - start), alignment)
+    return Header(metadata, lengths, table, start, max(0, len(cursor.data) - start), alignment, kept)
 
 
-def _entry(cursor: _Cursor, what: str, metadata: dict[str, Scalar], lengths: dict[str, int]) -> None:
+def _entry(
+    cursor: _Cursor,
+    what: str,
+    metadata: dict[str, Scalar],
+    lengths: dict[str, int],
+    texts: tuple[Collection[str], dict[str, tuple[str, ...]]],
+) -> None:
     key = cursor.text(f"the name of {what}")
     if key in metadata or key in lengths:
         raise cursor.refuse(f"metadata `{key}` stands there twice")
     kind = int(cursor.take(_U32, f"the type of `{key}`"))
     if kind == _ARRAY:
+        start, (asked, kept) = cursor.at, texts
         lengths[key] = _skip_array(cursor, key)
+        if key in asked:
+            kept[key] = _texts(cursor, start, key)
     elif kind == _STRING:
         metadata[key] = cursor.text(f"`{key}`")
     else:
@@ -233,6 +248,15 @@ def _skip_array(cursor: _Cursor, key: str) -> int:
     count = cursor.count(_U64, f"the length of `{key}`", form.size)
     cursor.at += count * form.size
     return count
+
+
+def _texts(cursor: _Cursor, start: int, key: str) -> tuple[str, ...]:
+    """The texts of an array that was found whole; the cursor ends where it was."""
+    end, cursor.at = cursor.at, start
+    kind, count = int(cursor.take(_U32, key)), int(cursor.take(_U64, key))
+    found = tuple(cursor.text(key) for _ in range(count)) if kind == _STRING else ()
+    cursor.at = end
+    return found
 
 
 def _scalar(cursor: _Cursor, kind: int, key: str) -> struct.Struct:

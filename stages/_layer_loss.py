@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages._causal_lm import layers_of, passed_over
+from stages.base import Refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +38,9 @@ class LayerLoss:
         """For each layer left, what the model is without it and `dropped`: mean loss, or KL from the whole, in nats.
 
         Layers in front of the removed one say again what they said: that saves half of the work.
+
+        Raises:
+            Refused: a loss that is no number, with its layer.
         """
         _, states = self._run(dropped)
         found = {}
@@ -45,6 +50,11 @@ class LayerLoss:
             with passed_over(self._layers, {**ahead, index: None, **dict.fromkeys(dropped - ahead.keys())}):
                 said = self._log_probabilities()
             found[index] = self._nll(said) if measure == "perplexity" else self._kl(said)
+            if not math.isfinite(found[index]):
+                raise Refused(
+                    f"the loss without layer {index} is {found[index]}",
+                    "a layer's outputs hold NaN or infinity: the model itself is broken",
+                )
         return found
 
     def angles(self, count: int) -> list[float]:

@@ -66,3 +66,20 @@ def refuse_compressed(facts: dict[str, JsonValue]) -> None:
         raise Refused(
             f"the model's weights are compressed already: {', '.join(found)}", "take the float model: leave a step out"
         )
+
+
+def refuse_broken_scales(model: Any) -> None:
+    """Refuse weights whose scales are no numbers: NaN came out of the layer's calibration, or was in its weights.
+
+    Raises:
+        Refused: naming the layer.
+    """
+    import numpy as np
+
+    for each in model.get_ops():
+        name = each.get_friendly_name()
+        if each.get_type_name() == "Constant" and name.endswith("/scale") and not np.isfinite(each.data).all():
+            raise Refused(
+                f"the scales of `{name.removesuffix('/scale')}` hold NaN or infinity",
+                "the model is broken there, or its activations overflow: leave out `awq`, `scale_estimation`, `gptq`",
+            )

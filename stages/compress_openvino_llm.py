@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from stages._calibration import INPUT
 from stages._calibration_text import required_text, windows
 from stages._openvino_compress import nncf
-from stages._openvino_llm import KIND, llm_facts, read_llm, refuse_compressed, write_llm
+from stages._openvino_llm import KIND, llm_facts, read_llm, refuse_broken_scales, refuse_compressed, write_llm
 from stages.base import Artifact, Context, Produced, Refused, Stage, name_of
 
 Mode = Literal["int8_asym", "int8_sym", "int4_asym", "int4_sym"]
@@ -60,7 +60,8 @@ class CompressOpenvinoLlm(Stage):
         """Write the model with its tokenizer beside it.
 
         Raises:
-            Refused: compressed already, a group size that does not divide a layer, no or too little calibration text.
+            Refused: compressed already, a group size that does not divide a layer, no or too little calibration text,
+            or a layer whose scales came out as NaN or infinity.
         """
         source = read_llm(model.path)
         refuse_compressed(llm_facts(source))
@@ -74,6 +75,7 @@ class CompressOpenvinoLlm(Stage):
                 f"NNCF refused: {' '.join(str(error).split())[:400]}",
                 "choose another `group_size`, or `mode: int8_asym`",
             ) from error
+        refuse_broken_scales(made)
         context.progress(1, 2, "writing")
         write_llm(made, model.path, context.out)
         tokens = {} if rows is None else {"calibration_tokens": int(rows.size)}

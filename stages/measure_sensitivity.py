@@ -133,6 +133,16 @@ class MeasureSensitivity(Stage):
         return tuple(found)
 
 
+def _finite(loss: float, name: str) -> float:
+    """The loss; NaN would pass for no loss at all, and buy the tensor its fewest bits."""
+    if not math.isfinite(loss):
+        raise Refused(
+            f"the loss with `{name}` rounded is {loss}",
+            "the model is broken there: look at that layer's weights",
+        )
+    return loss
+
+
 def _sensitivities(
     names: list[str], types: Sequence[TensorType], probe: Probe, matrices: Matrices
 ) -> Iterator[TensorSensitivity]:
@@ -141,7 +151,7 @@ def _sensitivities(
     errors = {name: {kind: matrices.error(name, kind) for kind in kinds[name]} for name in names}
     smallest = {name: min(kinds[name], key=lambda kind: size_of(kind, 1 << 20)) for name in names}
     with replaced({matrices.parameter(name): matrices.rounded(name, smallest[name]) for name in names}):
-        measured = max(0.0, probe.loss(min(map(layer_of, names))).kl)
+        measured = max(0.0, _finite(probe.loss(min(map(layer_of, names))).kl, names[0]))
     whole = sum(errors[name][smallest[name]] for name in names)
     scale = measured / whole if whole else 0.0
     for name in names:

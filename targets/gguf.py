@@ -12,6 +12,7 @@ from pydantic import Field
 
 from stages._gguf_checks import checked
 from stages._gguf_header import find
+from stages._vocabulary import refuse_lost, vocabulary_of_folder, vocabulary_of_gguf
 from stages.base import Artifact, Context, Produced, Refused
 from targets._hf_folder import architecture, checked_config
 from targets._llama import LlamaSession
@@ -33,7 +34,8 @@ class Gguf(Target):
         """Write model.gguf.
 
         Raises:
-            Refused: no Hugging Face folder with safetensors, or an architecture or tokenizer llama.cpp does not know.
+            Refused: no Hugging Face folder with safetensors, an architecture or tokenizer llama.cpp does not know, or a
+            token, special token or chat template lost on the way.
         """
         config = checked_config(model.path)
         folder = context.scratch / _NAME
@@ -42,6 +44,7 @@ class Gguf(Target):
         converter = _converter(architecture(config))
         with _watched(out, _expected_size(model.path, self.outtype), context):
             _convert(converter, folder, out, self.outtype)
+        refuse_lost(vocabulary_of_folder(model.path), vocabulary_of_gguf(out))
         inherited = {key: model.facts[key] for key in ("tokenizer_sha256", "licence") if key in model.facts}
         return Produced(facts={**inherited, **checked(out).facts(), "precision": self.outtype})
 

@@ -28,6 +28,7 @@ print(json.dumps({found.metadata["Name"]: found.version for found in importlib.m
 """
 STEP = re.compile(r"\s*(?P<verb>Collecting|Processing|Downloading|Building wheel for) (?P<what>\S+)")
 NOT_INSTALLED = re.compile(r"\S+ \S+ requires (\S+), which is not installed\.")
+MOST_NAMED = 5
 NAME = re.compile(r"[A-Za-z0-9._]+(-[A-Za-z][A-Za-z0-9._]*)*")
 
 
@@ -87,6 +88,24 @@ def check_imports(lock: LockFile, site: Site) -> dict[str, str]:
     lines = _run(lock, site, HEALTH_CHECK, list(lock.imports), site.python)
     found: dict[str, str] = json.loads(lines[-1])
     return {canonical(name): version for name, version in sorted(found.items())}
+
+
+def changed(lock: LockFile, found: Mapping[str, str]) -> str | None:
+    """Which of the pinned packages the environment has in another version than when it was built, or lacks; or None.
+
+    Somebody installed into it, or an installation was cut off: what it makes is no longer what the cache key says.
+    """
+    others = {name: found.get(name) for name, pin in lock.pins.items() if not _same(pin, found.get(name))}
+    if not others:
+        return None
+    told = [f"{name} is {version or 'missing'}, pinned {lock.pins[name]}" for name, version in sorted(others.items())]
+    more = f" and {len(told) - MOST_NAMED} more" if len(told) > MOST_NAMED else ""
+    return f"environment {lock.name}: its libraries changed under it: {'; '.join(told[:MOST_NAMED])}{more}"
+
+
+def _same(pin: str, version: str | None) -> bool:
+    """A registry's CPU build is the same version with a local part: 2.13.0 and 2.13.0+cpu."""
+    return version is not None and pin.partition("+")[0] == version.partition("+")[0]
 
 
 def pip_environment(constraints: Path | None) -> dict[str, str]:

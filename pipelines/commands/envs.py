@@ -58,6 +58,27 @@ def rm(names: tuple[str, ...]) -> None:
         click.echo(f"{name}: {size(Environments(home()).remove(name))} freed")
 
 
+@command.command("check")
+@click.argument("names", nargs=-1)
+def check(names: tuple[str, ...]) -> None:
+    """Check NAMES, or every built environment: its imports, and its versions against the pins."""
+    from pipelines.doctor import environment
+    from pipelines.environments import Environments
+    from pipelines.errors import UserError
+    from pipelines.home import home
+
+    environments = Environments(home())
+    listed = {facts.name: facts for facts in environments.ls() if facts.current}
+    wanted = names or tuple(name for name, facts in listed.items() if facts.built)
+    for name in wanted:
+        environments.path(name)  # an unknown name is told with the nearest known one
+    found = [environment(environments, listed[name]) for name in wanted]
+    for each in found:
+        click.echo(f"{each.ok:<8} {each.name}: {each.finding}")
+    if broken := [each for each in found if each.ok == "problem"]:
+        raise UserError(f"{len(broken)} to mend: {', '.join(each.name for each in broken)}", broken[0].hint)
+
+
 @command.command("python")
 @click.argument("name")
 def python(name: str) -> None:

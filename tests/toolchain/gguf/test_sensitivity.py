@@ -1,10 +1,12 @@
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from running import artifact, calibration, run
+from safetensors.torch import load_file, save_file
 from tiny_llama import make
 from transformers import AutoModelForCausalLM
 
@@ -12,7 +14,7 @@ from stages._divergence import Probe, replaced
 from stages._ggml import rounded, size_of
 from stages._gguf_header import find, read
 from stages._mixture import Sensitivity
-from stages.base import Artifact
+from stages.base import Artifact, Refused
 from stages.measure_sensitivity import MeasureSensitivity
 from stages.quantize_gguf import QuantizeGguf
 from targets.gguf import Gguf
@@ -137,3 +139,14 @@ def test_a_loss_budget_takes_more_bytes_the_tighter_it_is(measured: Artifact, f3
 
 def _size(made: Artifact) -> int:
     return find(made.path).stat().st_size
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_tensor(hf: Artifact, tmp_path: Path) -> None:
+    broken = shutil.copytree(hf.path, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    weights["model.layers.1.input_layernorm.weight"][:] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    stage = MeasureSensitivity(types=("q8_0",), windows=3, held_out=2, window=32, points=4)
+
+    with pytest.raises(Refused, match=r"the loss with `\S+weight` rounded is nan"):
+        run(stage, artifact("hf", broken), tmp_path / "out", calibration=calibration(tmp_path / "text"))

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -129,3 +130,18 @@ def test_an_architecture_of_no_text_model_is_refused(hf: Artifact, tmp_path: Pat
 
     with pytest.raises(Refused, match="cannot export"):
         run(FLOAT, hf.model_copy(update={"path": folder}), tmp_path / "out")
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_scales_that_are_no_numbers_are_told_with_their_layer(exported: Artifact, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported.path, tmp_path / "broken")
+    layers = ElementTree.parse(folder / "openvino_model.xml").iter("layer")
+    layer = next(each for each in layers if each.get("name", "").endswith("layers.1.mlp.up_proj.weight"))
+    data = layer.find("data")
+    assert data is not None
+    with (folder / "openvino_model.bin").open("r+b") as weights:
+        weights.seek(int(data.get("offset", "")))
+        weights.write(np.float32(np.inf).tobytes())
+
+    with pytest.raises(Refused, match=r"the scales of `\S*layers\.1\.mlp\.up_proj\S*` hold NaN or infinity"):
+        run(ROUNDED, exported.model_copy(update={"path": folder}), tmp_path / "out")

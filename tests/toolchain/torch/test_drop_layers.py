@@ -50,3 +50,13 @@ def test_keeping_as_many_layers_as_there_are_is_refused(tmp_path: Path) -> None:
         run(DropLayers(keep=6), make(tmp_path / "model"), tmp_path / "out", calibration=text(tmp_path / "text"))
 
     assert caught.value.message == "the model has 6 layers: nothing to drop with `keep: 6`"
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_layer(tmp_path: Path) -> None:
+    source = make(tmp_path / "model")
+    network = loaded(source.path)
+    network.model.layers[3].mlp.up_proj.weight.data[:] = float("nan")
+    network.save_pretrained(source.path)
+
+    with pytest.raises(Refused, match="the loss without layer 0 is nan"):
+        run(DropLayers(keep=4, windows=4, window=32), source, tmp_path / "out", calibration=text(tmp_path / "text"))

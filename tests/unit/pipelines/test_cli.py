@@ -28,7 +28,7 @@ finally:
 """
 SUBCOMMANDS = [(name,) for name in cli.COMMANDS] + [
     ("artifacts", name) for name in ("ls", "show", "verify", "prune")
-] + [("envs", name) for name in ("ls", "build", "rm", "python")]  # fmt: skip
+] + [("envs", name) for name in ("ls", "build", "rm", "check", "python")]  # fmt: skip
 
 
 def outside(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -113,6 +113,20 @@ def test_facts_name_what_is_built_and_what_is_not(wheels: Path, environments: En
     assert environments.health("other") == "not built"
 
 
+def test_libraries_that_changed_under_an_environment_are_told(wheels: Path, environments: Environments) -> None:
+    packages.wheel(wheels, "tiny", "1.2")
+    lock(environments, "small", "tiny==1.2")
+    facts = environments.build("small", Silent())
+    site = next(facts.path.glob("lib/python*/site-packages"))
+
+    (site / "tiny-1.2.dist-info").rename(site / "tiny-1.3.dist-info")
+    metadata = site / "tiny-1.3.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("1.2", "1.3"))
+
+    told = "environment small: its libraries changed under it: tiny is 1.3, pinned 1.2"
+    assert environments.health("small") == told
+
+
 def test_a_changed_pin_is_another_environment_and_remove_takes_both(wheels: Path, environments: Environments) -> None:
     packages.wheel(wheels, "tiny", "1.0")
     packages.wheel(wheels, "tiny", "2.0")

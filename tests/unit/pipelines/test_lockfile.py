@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.building import lockfile
+from pipelines.building import installing, lockfile
 from pipelines.errors import EnvironmentUnavailable
 
 TEXT = """\
@@ -53,6 +53,16 @@ def test_a_line_that_is_no_exact_pin_is_refused(tmp_path: Path, line: str) -> No
         lockfile.read(path)
     assert str(refused.value) == (
         f"{path}: `{line}` is not an exact pin\n\nhint: write name==version; `make lock ENV=gguf` writes the whole file"
+    )
+
+
+def test_versions_that_differ_from_the_pins_are_named_and_a_cpu_build_is_the_same_version() -> None:
+    lock = lockfile.LockFile(name="torch", pins={"torch": "2.13.0", "numpy": "2.4.6", "gguf": "0.19.0"})
+
+    assert installing.changed(lock, {"torch": "2.13.0+cpu", "numpy": "2.4.6", "gguf": "0.19.0", "pip": "25"}) is None
+    assert installing.changed(lock, {"torch": "2.15.0", "numpy": "2.4.6"}) == (
+        "environment torch: its libraries changed under it: gguf is missing, pinned 0.19.0; "
+        "torch is 2.15.0, pinned 2.13.0"
     )
 
 
