@@ -15,6 +15,7 @@ from pipelines.budget import Budget
 from pipelines.challenging import challenge, kept, subject_of, without_comparison
 from pipelines.comparing import Candidate, compare
 from pipelines.config import LoadedConfig
+from pipelines.data.calibration_doubts import calibration_doubts
 from pipelines.data.example_sets import ExampleSets, read_examples
 from pipelines.data.retrieval import RetrievalSets, read_retrieval
 from pipelines.data.texts import Texts, read_texts
@@ -85,6 +86,7 @@ class Pipeline:
     last_passed: Artifact | None = None
     deployable: Artifact | None = None
     promoted: Promoted | None = None
+    _doubt: str = ""
     _tracked: set[int] = field(default_factory=set)
     _first_opened: dict[str, Subject] = field(default_factory=dict)
 
@@ -153,6 +155,7 @@ class Pipeline:
             found = read_retrieval(self.loaded, cache, shop.progress)
         else:
             found = read_texts(self.loaded, shop.store, cache, shop.progress)
+            self._doubt = found.doubt
         self.data = found.record
         return found
 
@@ -197,7 +200,8 @@ class Pipeline:
             kept = log if log.exists() else None
             self._keep(empty.model_copy(update={"status": "failed", "message": str(error), "log": kept}))
             raise
-        self._record(made, empty)
+        doubts = calibration_doubts(self._doubt, empty.fields, made.entry.facts) if CALIBRATION in inputs else ()
+        self._record(made, empty, doubts)
         return made.artifact
 
     def measure(self, measurer: Measurer, planned: PlannedStep, model: Artifact) -> None:
@@ -309,7 +313,7 @@ class Pipeline:
             return EncoderMeasurer(bench, reference, data, self._first_opened[name_of(config.reference)])
         return TextMeasurer(bench, reference, data.request)
 
-    def _record(self, made: Made, empty: StageRecord) -> None:
+    def _record(self, made: Made, empty: StageRecord, doubts: tuple[str, ...] = ()) -> None:
         entry = made.entry
         self._keep(
             empty.model_copy(
@@ -320,7 +324,7 @@ class Pipeline:
                     "kind": entry.kind,
                     "parents": entry.parents,
                     "facts": entry.facts,
-                    "notes": entry.notes,
+                    "notes": (*entry.notes, *doubts),
                     "tables": entry.tables,
                     "size_bytes": entry.size_bytes,
                     "log": self.workshop.store.log(entry),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import JsonValue
 
 from pipelines.config import LoadedConfig
 from pipelines.data.datasets import Documents, check_disjoint, documents, questions
+from pipelines.data.languages import LEAST_ALIKE, another_language
 from pipelines.evaluation.encoding import EncodingRequest
 from pipelines.evaluation.questions import Question
 from pipelines.fields import Task
@@ -19,17 +22,22 @@ from pipelines.store import Store, WorkFolder, key_of
 from stages._calibration_text import KIND, CalibrationText
 from stages.base import Artifact, Produced
 
-GIVEN = ("calibration", "training")
+CALIBRATION = "calibration"
+GIVEN = (CALIBRATION, "training")
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What a session is asked to tokenize, how reports call the data, and what stages may look at and train on."""
+    """What a session is asked to tokenize, how reports call the data, and what stages may look at and train on.
+
+    `doubt` says why the calibration text may not suit the evaluation's, where it may not.
+    """
 
     request: EncodingRequest
     record: DataRecord
     calibration: Artifact | None = None
     training: Artifact | None = None
+    doubt: str = ""
 
 
 def read_texts(loaded: LoadedConfig, store: Store, cache: Path, progress: Progress) -> Texts:
@@ -45,16 +53,19 @@ def read_texts(loaded: LoadedConfig, store: Store, cache: Path, progress: Progre
     tasks = {name: _drawn(task, loaded, cache, progress) for name, task in loaded.config.evaluation.tasks.items()}
     measured = (evaluation, *(_as_documents(name, asked) for name, asked in tasks.items()))
     given: dict[str, Artifact] = {}
+    doubt = ""
     for part in GIVEN:
         if source := getattr(data, part):
             text = documents(source, base, cache, progress)
             for shown in measured:
                 check_disjoint(shown, text, part)
             given[part] = _published(part, text, store, progress)
+            if part == CALIBRATION:
+                doubt = _doubt(evaluation, text, store, progress)
     request = EncodingRequest(text=evaluation.text, tasks=tasks)
     digest = key_of(request.model_dump(mode="json"))
     record = DataRecord(name=evaluation.name, digest=digest, documents=len(evaluation.texts), tokens=0)
-    return Texts(request, record, **given)
+    return Texts(request, record, **given, doubt=doubt)
 
 
 def _published(part: str, text: Documents, store: Store, progress: Progress) -> Artifact:
@@ -66,6 +77,24 @@ def _published(part: str, text: Documents, store: Store, progress: Progress) -> 
 
     recipe = Recipe(f"data:{part}", KIND, {"name": text.name, "texts": text.digest}, (), make)
     return obtain(store, recipe, progress).artifact
+
+
+def _doubt(evaluation: Documents, calibration: Documents, store: Store, progress: Progress) -> str:
+    """Whether the two are in one language, looked at once for these texts."""
+
+    def make(work: WorkFolder) -> Produced:
+        alike = another_language(evaluation.texts, calibration.texts)
+        (work.out / "likeness.json").write_text(json.dumps(alike))
+        return Produced(facts={"likeness": alike})
+
+    parts: dict[str, JsonValue] = {"evaluation": evaluation.digest, "calibration": calibration.digest, "version": 1}
+    alike = obtain(store, Recipe("data:language", "likeness", parts, (), make), progress).artifact.facts["likeness"]
+    if not isinstance(alike, float):
+        return ""
+    return (
+        f"the calibration text ({calibration.name}) seems to be in another language than the evaluation's: "
+        f"likeness {alike:.2f}, one language has {LEAST_ALIKE} or more"
+    )
 
 
 def _as_documents(task: str, asked: tuple[Question, ...]) -> Documents:

@@ -35,13 +35,17 @@ def test_an_importance_matrix_is_collected_once_for_every_type(shared: Program, 
 
 
 def test_other_calibration_text_is_another_importance_matrix(shared: Program, tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / "other.txt").write_text("Ever since the lamp was lit, no ship has run aground on the reef. " * 200)
+    (tmp_path / "other.txt").write_text("Seit das Licht brennt, ist kein Schiff mehr auf das Riff gelaufen. " * 200)
     ours = stages(shared.run(config(tmp_path, tiny, {"type": "q4_0"}, COLLECT), "--json"))
     other = {"path": "other.txt"}
     theirs = stages(shared.run(config(tmp_path, tiny, {"type": "q4_0"}, COLLECT, calibration=other), "--json"))
 
     assert theirs["collect_imatrix"]["artifact"] != ours["collect_imatrix"]["artifact"]
     assert theirs["quantize_gguf"]["artifact"] != ours["quantize_gguf"]["artifact"]
+    (note,) = theirs["collect_imatrix"]["notes"]
+    assert note.startswith("the calibration text (other.txt) seems to be in another language than the evaluation's")
+    assert note.endswith("256 tokens of it were looked at")
+    assert ours["collect_imatrix"]["notes"] == []
 
 
 def test_a_size_budget_buys_a_mixture_and_leaves_the_table_and_the_plot(

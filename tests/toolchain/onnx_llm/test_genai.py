@@ -48,6 +48,13 @@ def tokens_of(artifact: Artifact, count: int = 40) -> np.ndarray:
     return GENAI.open(artifact, 2, CONTEXT).encode(TEXT * 8)[:count]
 
 
+def perplexity(logits: np.ndarray, tokens: np.ndarray) -> float:
+    """Of tokens 2 to n."""
+    rows = logits[:-1].astype(np.float64)
+    said = rows[np.arange(len(rows)), tokens[1:]] - np.log(np.exp(rows).sum(1))
+    return float(np.exp(-said.mean()))
+
+
 def test_the_build_scores_every_token_as_the_folder_does(hf: Artifact, built: Artifact) -> None:
     tokens = tokens_of(built)
     session = GENAI.open(built, 2, CONTEXT)
@@ -157,3 +164,10 @@ def test_a_damaged_model_is_refused(built: Artifact, tmp_path: Path) -> None:
 
     with pytest.raises(Refused, match="cannot load the model"):
         GENAI.open(built.model_copy(update={"path": folder}), 2, CONTEXT)
+
+
+def test_at_full_precision_its_perplexity_is_the_folders(hf: Artifact, built: Artifact) -> None:
+    tokens = tokens_of(built, 100)
+    mine, theirs = GENAI.open(built, 2, CONTEXT).logits(tokens), by_transformers(hf, tokens)
+
+    assert perplexity(mine, tokens) == pytest.approx(perplexity(theirs, tokens), rel=1e-4)

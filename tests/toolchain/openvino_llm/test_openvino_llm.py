@@ -41,6 +41,13 @@ def error(artifact: Artifact, hf: Artifact) -> float:
     return float(np.abs(FLOAT.open(artifact, 2, CONTEXT).logits(tokens) - by_transformers(hf, tokens)).mean())
 
 
+def perplexity(logits: np.ndarray, tokens: np.ndarray) -> float:
+    """Of tokens 2 to n."""
+    rows = logits[:-1].astype(np.float64)
+    said = rows[np.arange(len(rows)), tokens[1:]] - np.log(np.exp(rows).sum(1))
+    return float(np.exp(-said.mean()))
+
+
 def test_the_export_scores_every_token_as_the_folder_does(hf: Artifact, exported: Artifact) -> None:
     tokens = tokens_of(exported)
     session = FLOAT.open(exported, 2, CONTEXT)
@@ -145,3 +152,10 @@ def test_scales_that_are_no_numbers_are_told_with_their_layer(exported: Artifact
 
     with pytest.raises(Refused, match=r"the scales of `\S*layers\.1\.mlp\.up_proj\S*` hold NaN or infinity"):
         run(ROUNDED, exported.model_copy(update={"path": folder}), tmp_path / "out")
+
+
+def test_at_full_precision_its_perplexity_is_the_folders(hf: Artifact, exported: Artifact) -> None:
+    tokens = tokens_of(exported, 100)
+    mine, theirs = FLOAT.open(exported, 2, CONTEXT).logits(tokens), by_transformers(hf, tokens)
+
+    assert perplexity(mine, tokens) == pytest.approx(perplexity(theirs, tokens), rel=1e-4)
