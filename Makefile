@@ -11,11 +11,14 @@ CONFIG ?= configs/smollm2-135m/gguf_q4_k_m_imatrix.yaml
 # Every pin is in the file, so there is nothing to resolve; bytecode is written for what is imported, when it is.
 INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --disable-pip-version-check
 
+# Optional: EXTRAS=s3 for shared stores, EXTRAS=dask for `tapeout compare --runner dask`
+EXTRAS ?=
+
 # What is installed is named by stamps whose names hold a checksum of what they stand for.
 sum = $(shell { $(1); } | cksum | tr ' ' -)
 MADE := $(VENV)/.made-$(call sum,pwd; $(PYTHON) --version)
-SETUP := $(VENV)/.setup-$(call sum,cat envs/tapeout.txt pyproject.toml)
-DEV := $(VENV)/.dev-$(call sum,cat envs/tapeout.txt envs/dev.txt)
+SETUP := $(VENV)/.setup-$(call sum,cat envs/tapeout.txt pyproject.toml $(EXTRAS:%=envs/%.txt))
+DEV := $(VENV)/.dev-$(call sum,cat envs/tapeout.txt envs/s3.txt envs/dask.txt envs/dev.txt)
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,11 +30,12 @@ dev: $(DEV)  ## setup, and what lint and test need
 run: setup  ## the main job: CONFIG=configs/...
 	$(BIN)/tapeout run $(CONFIG)
 
-lint: dev  ## ruff, mypy --strict, import-linter, docs/config.md as the code says
+lint: dev  ## ruff, mypy --strict, import-linter, hadolint, docs/config.md as the code says
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile.cpu Dockerfile.cuda
 	$(BIN)/python docs/generate.py --check
 
 unit: dev  ## seconds, no toolchain
@@ -66,12 +70,12 @@ $(MADE):
 $(SETUP): $(MADE)
 	@echo "installing the orchestrator: $$(grep -c == envs/tapeout.txt) packages, about half a minute"
 	$(INSTALL) "$$(grep '^pip==' envs/tapeout.txt)"
-	$(INSTALL) -r envs/tapeout.txt
+	$(INSTALL) -r envs/tapeout.txt $(EXTRAS:%=-r envs/%.txt)
 	$(INSTALL) -e .
 	rm -f $(VENV)/.setup-*
 	touch $@
 
 $(DEV): $(SETUP)
-	$(INSTALL) -r envs/dev.txt
+	$(INSTALL) -r envs/s3.txt -r envs/dask.txt -r envs/dev.txt
 	rm -f $(VENV)/.dev-*
 	touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import hashlib
+import os
 import platform
 import re
 import sysconfig
@@ -40,7 +41,7 @@ class EnvironmentFacts(Frozen):
 
 
 class Environments:
-    """The environments under `home`/envs, as the pinned files in `locks` describe them.
+    """The environments in TAPEOUT_ENVS, else under `home`/envs, as the pinned files in `locks` describe them.
 
     Each is built in the folder where it stays, because the scripts of a virtual environment carry its absolute path,
     and published by renaming a marker file into it last: a folder without marker is no environment. A lock is held
@@ -49,7 +50,8 @@ class Environments:
 
     def __init__(self, home: Path, locks: Path = ROOT / "envs") -> None:
         self.home, self.locks = home.resolve(), locks
-        self.folder = self.home / "envs"
+        apart = os.environ.get("TAPEOUT_ENVS")
+        self.folder = Path(apart).resolve() if apart else self.home / "envs"
 
     def known(self) -> list[str]:
         """Names of the tool environments; the pinned files that name no imports are the orchestrator's own."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from stages._gguf_header import TYPE_IDS
 from stages._gguf_types import FILE_TYPES, FileType, TensorType
+from stages._llama_backends import load_backends
 from stages._llama_log import llama_log
 from stages.base import Context
 
@@ -47,6 +48,7 @@ def quantized(source: Path, target: Path, order: Order, context: Context) -> int
 
     parameters, kept = _parameters(order, context.threads)
     said: list[str] = []
+    load_backends()
     with llama_log(_progress(context, said)) as log:
         failed = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters))
     del kept

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stages._llama_backends import load_backends
 from stages._llama_log import LlamaLog
 from stages.base import Refused
 from targets.base import Arrays, Generated, Logits, Tokens
@@ -35,6 +36,7 @@ class LlamaSession:
         self._context: Any = None
         self._use: Use | None = None
         llama_cpp.llama_backend_init()
+        load_backends()
         self._model = self._load(file)
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self._size = int(llama_cpp.llama_vocab_n_tokens(self._vocabulary))

@@ -201,9 +201,11 @@ def test_server_runs_in_the_environment_of_the_clone(artifact: Artifact, tmp_pat
     python = tool(tmp_path / "envs" / "python", 'echo "$@"')
     tool(tmp_path / ".venv" / "bin" / "tapeout", f'[ "$*" = "envs python gguf" ] && echo {python}')
     served = serve(bundle, "--n_threads", "2", PORT="9000")
-    assert served.stdout.strip() == (
-        f"-m llama_cpp.server --model {bundle}/model.gguf --model_alias {NAME} "
-        "--host 127.0.0.1 --port 9000 --n_ctx 4096 --n_threads 2"
+    code, _, arguments = served.stdout.strip().rpartition("\n")
+    assert code.startswith("-c \nimport ")
+    assert 'runpy.run_module("llama_cpp.server", ' in code
+    assert arguments == (
+        f" --model {bundle}/model.gguf --model_alias {NAME} --host 127.0.0.1 --port 9000 --n_ctx 4096 --n_threads 2"
     )
 
 

@@ -328,3 +328,9 @@ def test_a_missing_compiler_is_named_with_the_way_out(
         "install one (`apt install g++`, `dnf install gcc-c++`, `xcode-select --install`) or set CC and CXX; "
         "then `tapeout envs build small`"
     )
+
+
+def test_the_folder_of_an_image_can_be_apart_from_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAPEOUT_ENVS", str(tmp_path / "apart"))
+
+    assert Environments(tmp_path / "home").folder == tmp_path / "apart"
