@@ -70,6 +70,11 @@ class PipelineConfig(Frozen):
     promotion: Promotion | None = Field(None, description="when a version that passed becomes the champion")
     notify: Notify | None = Field(None, description="whom to tell how a run ended")
     search: Search | None = Field(None, description="a space of configs around this one, for `tapeout search`")
+    store: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9+]+://",
+        description="s3://bucket/prefix, or another address that fsspec opens: results are shared with other machines",
+    )
     seed: int = Field(0, ge=0, description="of every draw: bootstrap, task examples, stages")
     threads: int | None = Field(None, ge=1, description="of every worker; by default the usable cores")
 

@@ -23,6 +23,7 @@ from pipelines.outcome import Ending, Outcome, conclude, execute
 from pipelines.pipeline import Pipeline, Workshop
 from pipelines.progress import Progress, Silent
 from pipelines.runner import SubprocessRunner
+from pipelines.storage.shared import Shared
 from pipelines.store import Store
 from pipelines.tracking import MlflowTracker, NullTracker, Tracker
 from pipelines.watching.attempt import attempt
@@ -99,7 +100,7 @@ def workshop(loaded: LoadedConfig, folder: Path, progress: Progress, writer: Wri
     tracker: Tracker = MlflowTracker(home(), writer) if writer else NullTracker()
     return Workshop(
         home=home(),
-        store=Store(home() / "store"),
+        store=Store(home() / "store", shared_store(loaded, progress)),
         runner=SubprocessRunner(Environments(home()), progress),
         tracker=tracker,
         progress=progress,
@@ -107,6 +108,19 @@ def workshop(loaded: LoadedConfig, folder: Path, progress: Progress, writer: Wri
         logs=folder,
         threads=loaded.config.threads or usable_cores(),
     )
+
+
+def shared_store(loaded: LoadedConfig, progress: Progress) -> Shared | None:
+    """The store that the config shares with other machines.
+
+    Raises:
+        UserError: the address is wrong, or what opens it is not installed.
+    """
+    if loaded.config.store is None:
+        return None
+    shared = Shared(loaded.config.store, progress.say)
+    shared.check()
+    return shared
 
 
 def run_folder(loaded: LoadedConfig) -> Path:

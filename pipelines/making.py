@@ -37,12 +37,15 @@ class Made:
 
 
 def obtain(store: Store, recipe: Recipe, progress: Progress) -> Made:
-    """The recipe's artifact from the store, or made and published now. A failure publishes nothing."""
+    """The recipe's artifact from the store or the shared one, or made and published now.
+
+    A failure publishes nothing.
+    """
     key = key_of({"stage": recipe.stage, "kind": recipe.kind, **recipe.parts})
     entry = store.get(key)
     if entry is None:
         with store.lock(key, lambda: progress.say(f"{recipe.stage}: waiting for another run that is making it")):
-            entry = store.get(key)
+            entry = store.get(key) or store.receive(key)
             if entry is None:
                 return _make(store, key, recipe)
     return Made(entry, store.artifact(entry), cached=True)

@@ -13,13 +13,15 @@ from pydantic import JsonValue
 
 from pipelines.errors import ToolFailed, UserError
 from pipelines.progress import Progress, Silent
-from pipelines.storage.digest import digest_of, key_of
+from pipelines.storage.digest import Manifest, digest_of, key_of
 from pipelines.storage.disk import put, sync, told_when_full, write_synced
 from pipelines.storage.entries import Entry, iso
 from pipelines.storage.health import Damage, heal, verify
 from pipelines.storage.layout import Layout, Waiting
 from pipelines.storage.objects import seal
 from pipelines.storage.prune import Policy, Pruned, alone, prune
+from pipelines.storage.shared import Shared
+from pipelines.storage.unsent import Unsent
 from pipelines.storage.work import WorkFolder, claimed, remove, sweep
 from stages.base import Artifact, Table
 
@@ -29,10 +31,14 @@ logger = logging.getLogger(__name__)
 
 
 class Store:
-    """A store at `root`, created on first use. Any number of processes may use it at the same time."""
+    """A store at `root`, created on first use. Any number of processes may use it at the same time.
 
-    def __init__(self, root: Path) -> None:
-        self._layout = Layout(root)
+    With `shared`, what is not here is looked for there, and what is made here is sent there.
+    """
+
+    def __init__(self, root: Path, shared: Shared | None = None) -> None:
+        self._layout, self._shared = Layout(root), shared
+        self._unsent = Unsent(self._layout, shared) if shared else None
         self._entries, self._objects = self._layout.entries, self._layout.objects
         self.root = self._layout.root
 
@@ -51,6 +57,25 @@ class Store:
         if entry:
             self._entries.touch(key)
         return entry
+
+    def receive(self, key: str) -> Entry | None:
+        """The key's entry out of the shared store, its artifact now here too; None if it is not there, or damaged."""
+        if self._shared is None:
+            return None
+        with self.work() as work, self._staging() as staging:
+            log = staging / "log"
+            entry = self._shared.fetch(key, work.out, log)
+            if entry is None:
+                return None
+            manifest = seal(work.out, staging)
+            if entry.key != key or manifest.digest != entry.digest:
+                logger.warning("%s of %s: damaged in the shared store; its step will run again", key[:16], entry.stage)
+                self._shared.forget(key, entry.digest)
+                return None
+            self._keep(
+                entry.model_copy(update={"log": entry.log if log.exists() else None}), manifest, work.out, staging
+            )
+        return entry.model_copy(update={"used": iso(time.time())})
 
     def artifact(self, entry: Entry) -> Artifact:
         """The entry's artifact, read-only at its place in the store."""
@@ -127,15 +152,15 @@ class Store:
                 notes=notes,
                 tables=tables,
             )
-            # Everything that takes room is on the disk before the first rename.
-            write_synced(staging / "manifest", manifest.model_dump_json())
-            write_synced(staging / "entry", entry.model_dump_json(exclude={"used"}))
             if log:
                 shutil.copyfile(log, staging / "log")
-                sync(staging / "log")
-            self._commit(entry, out, staging)
+            if self._unsent:
+                self._unsent.note(key)
+            self._keep(entry, manifest, out, staging)
         for gone in (out, self._layout.resume / key):
             remove(gone)
+        if self._unsent:
+            self._unsent.send(entry)
         return entry.model_copy(update={"used": entry.created})
 
     def lock(self, key: str, waiting: Waiting | None = None) -> AbstractContextManager[None]:
@@ -193,6 +218,14 @@ class Store:
         with told_when_full(self.root), claimed(self._layout.work) as staging, told_when_full(self.root):
             staging.mkdir()
             yield staging
+
+    def _keep(self, entry: Entry, manifest: Manifest, out: Path, staging: Path) -> None:
+        # Everything that takes room is on the disk before the first rename.
+        write_synced(staging / "manifest", manifest.model_dump_json())
+        write_synced(staging / "entry", entry.model_dump_json(exclude={"used"}))
+        if entry.log:
+            sync(staging / "log")
+        self._commit(entry, out, staging)
 
     def _commit(self, entry: Entry, out: Path, staging: Path) -> None:
         # The entry comes last: a kill in between leaves an object that no key refers to, which the next publish takes.

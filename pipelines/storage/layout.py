@@ -6,6 +6,7 @@ keys/<key>.json              what a key gave; last used when the file was last t
 logs/<key>.log               the log of the step that made it
 work/<random>/               what is being made, its owner's lock beside it
 resume/<key>/                what a killed run left for the next one of the same step; gone when it is published
+unsent/<store>/<key>         what a shared store does not have yet
 quarantine/                  damaged objects, until a pruning
 locks/                       one process a key, one a digest
 in-use.lock                  shared by runs; a pruning wants it alone
