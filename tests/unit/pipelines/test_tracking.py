@@ -16,9 +16,27 @@ from samples import DIGESTS, run_record
 from pipelines import mlflow_entries as entries
 from pipelines.mlflow_process import database, writer
 from pipelines.records import RunRecord
+from pipelines.reporting.sensitivity import leave
 from pipelines.tracking import Attachments, MlflowTracker, NullTracker, RunStart, Tracked, track_comparison
+from stages._mixture import Choice, PathPoint, Sensitivity, TensorSensitivity
 
 pytestmark = pytest.mark.slow  # a real MLflow database, set up once
+
+
+SENSITIVITY = Sensitivity(
+    tokens=8,
+    held_out_tokens=8,
+    imatrix_tokens=0,
+    tensors=(
+        TensorSensitivity(
+            name="blk.0.ffn_up.weight",
+            elements=64,
+            probe="q4_0",
+            choices=(Choice(type="q4_0", size_bytes=36, kl=0.3),),
+        ),
+    ),
+    points=(PathPoint(steps=0, size_bytes=36, kl_expected=0.3, kl=0.25, perplexity_change=0.4),),
+)
 
 
 def start_of(record: RunRecord) -> RunStart:
@@ -74,6 +92,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         record = run_record(log=log)
         text = record.config_text + "# ${env:HUB_TOKEN}\n"
         record = record.model_copy(update={"bundle": bundle, "config_text": text})
+        (home / "runs" / "1").mkdir(parents=True)
+        leave(SENSITIVITY, home / "runs" / "1")
         passed = track(home, record, home / "runs" / "1")
         return Store(home, bundle, passed, track(home, record), track(home, run_record("halted", 0.071)))
 
@@ -87,6 +107,13 @@ def test_passed_run_is_found_with_its_model_version(store: Store) -> None:
     assert (source, run) == (store.bundle.as_uri(), store.passed.mlflow_run)
     tags = dict(store.rows("select key, value from model_version_tags"))  # type: ignore[arg-type]
     assert (tags["digest"], tags["verdict"]) == (DIGESTS["quantize_gguf"], "passed")
+
+
+def test_sensitivities_are_logged_as_table_and_plot(store: Store) -> None:
+    found = store.artifacts(store.passed)
+
+    assert (found / "sensitivity.csv").read_text().splitlines()[1].startswith("blk.0.ffn_up.weight,64,q4_0,36,0.3")
+    assert (found / "sensitivity.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_same_artifact_is_not_registered_twice(store: Store) -> None:
@@ -156,7 +183,7 @@ def test_dataset_is_an_input(store: Store) -> None:
 
 def test_report_pictures_and_config_are_attached(store: Store) -> None:
     pictures = ["quality_against_size.png", "quality_against_speed.png"]
-    names = ["config.yaml", *pictures, "report.html", "report.md"]
+    names = ["config.yaml", *pictures, "report.html", "report.md", "sensitivity.csv", "sensitivity.png"]
     assert sorted(path.name for path in store.artifacts(store.passed).iterdir()) == names
     assert sorted(path.name for path in (store.home / "runs" / "1").iterdir()) == names[1:]
 
@@ -273,8 +300,10 @@ def test_comparison_is_a_parent_with_a_page_and_a_child_for_each_run(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    first = run_record().model_copy(update={"mlflow_run": store.passed.mlflow_run})
+    weighed = first.stages[-1].model_copy(update={"bits_a_weight": 8.196})
     runs = [
-        run_record().model_copy(update={"mlflow_run": store.passed.mlflow_run}),
+        first.model_copy(update={"stages": (*first.stages[:-1], weighed)}),
         run_record("halted", 0.071).model_copy(update={"name": "other"}),
     ]
     with writer() as process:
@@ -292,4 +321,7 @@ def test_comparison_is_a_parent_with_a_page_and_a_child_for_each_run(
     assert [child[:2] for child in children] == [("other", "FAILED"), ("smol-q6k", "FINISHED")]
     passed = Tracked(mlflow_run=children[1][2])
     assert store.table("tags", passed)["run"] == store.passed.mlflow_run
-    assert store.table("metrics", passed)["perplexity"] == pytest.approx(30.45 * 1.0139)
+    assert store.table("tags", passed)["method"] == "quantize_gguf: precision q6_k"
+    metrics = store.table("metrics", passed)
+    assert metrics["perplexity"] == pytest.approx(30.45 * 1.0139)
+    assert (metrics["bits_a_weight"], metrics["seconds_to_produce"]) == (8.196, pytest.approx(30.7))
