@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import erfc, sqrt
+from math import comb, erfc, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,14 @@ def mcnemar(reference: NDArray[np.bool_], candidate: NDArray[np.bool_]) -> Inter
     half = Z * sqrt(b + c - (b - c) ** 2 / total) / total
     value = (gained - lost) / n
     return Interval(value=value, low=min(center - half, value), high=max(center + half, value))
+
+
+def mcnemar_test(reference: NDArray[np.bool_], candidate: NDArray[np.bool_]) -> str:
+    """The pairs that differ and McNemar's exact two-sided p-value: a fair coin over them (McNemar 1947)."""
+    gained, lost = int(np.sum(~reference & candidate)), int(np.sum(reference & ~candidate))
+    n = gained + lost
+    tail_mass = sum(comb(n, k) for k in range(min(gained, lost) + 1))
+    return f"{gained} gained, {lost} lost, p = {min(1.0, 2 * tail_mass / 2**n):.2g}"
 
 
 def exactly(value: float) -> Interval:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import DataError
 from pipelines.evaluation.agreement import self_agreement
-from pipelines.evaluation.bootstrap import mcnemar, wilson
+from pipelines.evaluation.bootstrap import mcnemar, mcnemar_test, wilson
 from pipelines.measures import Metric, metric
 
 Outputs = NDArray[np.float32]
@@ -60,7 +60,9 @@ def _accuracy(k: int, candidate: Outputs, reference: Outputs | None, labels: Lab
     theirs = correct(reference, labels, k)
     change, base = mcnemar(theirs, mine), float(theirs.mean())
     relative = change.scaled(1 / base) if base else None
-    return metric(name, measured, n, "Wilson interval, change by McNemar's pairs", change, relative)
+    return metric(
+        name, measured, n, f"Wilson interval, change by McNemar's pairs: {mcnemar_test(theirs, mine)}", change, relative
+    )
 
 
 def _check(outputs: Outputs, labels: Labels) -> None:

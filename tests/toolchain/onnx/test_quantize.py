@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from running import WITHOUT_VNNI, ask, inputs, run
 from tiny_nets import examples, graph, module
 
@@ -112,6 +113,28 @@ def test_float16_keeps_its_inputs_in_float32(tmp_path: Path, optimized: Artifact
 def test_a_mode_that_finds_nothing_is_refused(tmp_path: Path, optimized: Artifact) -> None:
     with pytest.raises(Refused, match="`mode: int4` finds nothing to quantize in this model"):
         run(QuantizeOnnx(mode="int4"), optimized, tmp_path / "int4")
+
+
+def test_int4_packs_the_weights_of_a_matmul_and_stays_near_float(tmp_path: Path) -> None:
+    source = matmul(tmp_path / "source")
+    made, produced = run(QuantizeOnnx(mode="int4", block=32), source, tmp_path / "int4")
+    given = np.random.default_rng(1).normal(size=(16, 64)).astype(np.float32)
+
+    assert produced.facts["precision"] == "int4"
+    assert produced.facts["operators"] == {"MatMulNBits": 1}
+    assert 0 < error(ask(made, given), ask(source, given)) < 0.15
+    assert (made.path / "model.onnx").stat().st_size < (source.path / "model.onnx").stat().st_size / 4
+
+
+def matmul(folder: Path) -> Artifact:
+    weights = np.random.default_rng(0).normal(0, 0.1, (64, 64)).astype(np.float32)
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64]) for name in "xy"]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "dense")]
+    made = helper.make_graph(nodes, "tiny", tensors[:1], tensors[1:], [numpy_helper.from_array(weights, "w")])
+    folder.mkdir()
+    opsets = [helper.make_opsetid("", 20)]
+    (folder / "model.onnx").write_bytes(helper.make_model(made, opset_imports=opsets).SerializeToString())
+    return Artifact(kind="onnx", path=folder, digest="0")
 
 
 def test_fewer_examples_than_asked_are_refused(tmp_path: Path, optimized: Artifact, calibration: Artifact) -> None:

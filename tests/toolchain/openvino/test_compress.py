@@ -149,3 +149,12 @@ def test_progress_counts_images(tmp_path: Path, model: Artifact, calibration: Ar
 
     assert seen[-1] == (20, 20, "images")
     assert (1, 20, "images") in seen
+
+
+def test_weights_that_are_nan_are_refused_by_name(tmp_path: Path, calibration: Artifact) -> None:
+    model = cnn(tmp_path / "nan", outlier=float("nan"))
+
+    with pytest.raises(Refused, match=r"model\.onnx: the weights `w1` hold NaN"):
+        run(CompressOpenvino(examples=8), model, tmp_path / "int8", calibration)
+    with pytest.raises(Refused, match=r"model\.onnx: the weights `w1` hold NaN"):
+        run(Openvino(), model, tmp_path / "openvino")

@@ -248,3 +248,17 @@ def test_engines_of_another_version_are_refused(graphs: dict[str, Artifact], tmp
 
     with pytest.raises(Refused, match=r"were built by TensorRT for RTX 1\.6\.0\.1, and"):
         Tensorrt().open(made, threads=1, context_length=0)
+
+
+def test_weights_that_are_nan_are_refused_by_name(source: Artifact, images: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(source.path / "model.onnx"))
+    weights = model.graph.initializer[0]
+    values = onnx.numpy_helper.to_array(weights).copy()
+    values.flat[0] = np.nan
+    weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+    (tmp_path / "nan").mkdir()
+    onnx.save(model, str(tmp_path / "nan" / "model.onnx"))
+
+    for stage in (QuantizeTensorrt(examples=16), Tensorrt()):
+        with pytest.raises(Refused, match=rf"the weights `{weights.name}` hold NaN"):
+            run(stage, artifact("onnx", tmp_path / "nan"), tmp_path / f"out-{type(stage).__name__}", images)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.evaluation.bootstrap import Z, bootstrap, exactly, mcnemar, tail, wilson
+from pipelines.evaluation.bootstrap import Z, bootstrap, exactly, mcnemar, mcnemar_test, tail, wilson
 
 FLAGS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
@@ -120,3 +120,22 @@ def test_drop_of_accuracy_is_negative() -> None:
 
 def test_exact_number_has_no_spread() -> None:
     assert exactly(3.0).model_dump() == {"value": 3.0, "low": 3.0, "high": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"),
+    [
+        (0, 0, "1"),
+        (1, 1, "1"),
+        (0, 1, "1"),
+        (0, 6, "0.031"),
+        (6, 0, "0.031"),
+        (5, 15, "0.041"),
+        (3000, 3400, "6.1e-07"),
+    ],
+)
+def test_mcnemars_exact_p_is_that_of_a_fair_coin(gained: int, lost: int, p: str) -> None:
+    candidate = np.array([True] * gained + [False] * lost + [True] * 50)
+    reference = np.array([False] * gained + [True] * lost + [True] * 50)
+
+    assert mcnemar_test(reference, candidate) == f"{gained} gained, {lost} lost, p = {p}"
