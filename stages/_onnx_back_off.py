@@ -28,8 +28,8 @@ class BackOff(Frozen):
         None,
         gt=0,
         le=1,
-        description="least share of the float model's top-1 answers that must stay; by default the `min` that the "
-        "config's budget on top1_agreement asks for",
+        description="least share of the float model's top-1 answers that must stay, or mean cosine of embeddings; by "
+        "default the `min` that the config's budget on top1_agreement or cosine_agreement asks for",
     )
     min_sqnr_db: float | None = Field(
         None, description="least ratio of signal to quantization noise in the output; for models that are no classifier"

@@ -15,6 +15,7 @@ from stages._inputs import Inputs
 from stages._onnx_calibrate import Rows, evenly
 from stages._onnx_file import write
 from stages._onnx_parity import Runtime, runtime
+from stages._tokens import Tokens
 from stages.base import Context, Frozen, Refused
 
 MOST_DB = 150.0  # two float32 results that are the same to the last bit
@@ -22,18 +23,28 @@ _Z = 1.96  # of a 95% interval
 
 
 class Judged(Frozen):
-    """The first output against the float model's: unchanged top-1 answers, and signal to quantization noise.
+    """The first output against the float model's: what agrees, and signal to quantization noise.
 
-    SQNR is 10 log10(sum of squares of the float output / sum of squares of the difference), in dB.
+    The agreement is the share of unchanged top-1 answers, or of embeddings their mean cosine: these have no answer, and
+    `deviation`, the cosines' standard deviation. SQNR is 10 log10(sum of squares of the float output / sum of squares
+    of the difference), in dB.
     """
 
     examples: int
     agreement: float
     sqnr_db: float
+    deviation: float | None = None
+
+    @property
+    def told(self) -> str:
+        """What the agreement is."""
+        return "same top-1" if self.deviation is None else "mean cosine"
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The agreement's 95% interval (Wilson 1927)."""
+        """The agreement's 95% interval (Wilson 1927; of a mean, the normal one)."""
+        if self.deviation is not None:
+            return self.agreement - _Z * self.standard_error, min(1.0, self.agreement + _Z * self.standard_error)
         share, n = self.agreement, self.examples
         centre, width = share + _Z**2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
         return max(0.0, (centre - width) / (1 + _Z**2 / n)), min(1.0, (centre + width) / (1 + _Z**2 / n))
@@ -41,6 +52,8 @@ class Judged(Frozen):
     @property
     def standard_error(self) -> float:
         """Of the agreement."""
+        if self.deviation is not None:
+            return self.deviation / math.sqrt(self.examples)
         return math.sqrt(self.agreement * (1 - self.agreement) / self.examples)
 
 
@@ -86,14 +99,27 @@ class Judge:
         folder = self._context.scratch / "judged"
         folder.mkdir(exist_ok=True)
         got = self._answers(runtime(write(model, folder), self._context.threads, "basic"))
+        sqnr = sqnr_db(self._expected, got)
+        if isinstance(self._examples, Tokens):
+            each = cosines(self._expected, got)
+            spread = float(each.std())
+            return Judged(examples=len(each), agreement=float(each.mean()), sqnr_db=sqnr, deviation=spread)
         same = got.argmax(1) == self._expected.argmax(1)
-        return Judged(examples=len(same), agreement=float(same.mean()), sqnr_db=sqnr_db(self._expected, got))
+        return Judged(examples=len(same), agreement=float(same.mean()), sqnr_db=sqnr)
 
     def _answers(self, model: Runtime) -> NDArray[np.float64]:
         """The first output for every judging example, shape (examples, values)."""
         parts = [self._rows[start : start + self._batch] for start in range(0, len(self._rows), self._batch)]
         made = [next(iter(model(self._examples.feed(rows, model.names)).values())) for rows in parts]
         return np.concatenate([each.reshape(len(each), -1) for each in made]).astype(np.float64)
+
+
+def cosines(expected: NDArray[np.float64], got: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each row with its own counterpart, shape (rows,); 0 for a row without length or with no number in it."""
+    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(got, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: NDArray[np.float64] = (expected * got).sum(axis=1) / lengths
+    return np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def sqnr_db(expected: NDArray[np.float64], got: NDArray[np.float64]) -> float:

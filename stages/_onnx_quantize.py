@@ -16,7 +16,7 @@ from stages.base import Refused
 
 _PER_CHANNEL_OPSET = 13  # before it, DequantizeLinear has no axis
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_INTEGER = ("MatMulNBits", "GatherBlockQuantized", "DynamicQuantizeLSTM")
+_INTEGER = ("MatMulNBits", "QAttention", "GatherBlockQuantized", "DynamicQuantizeLSTM")
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "Mul")
 
 

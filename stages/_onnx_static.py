@@ -118,6 +118,6 @@ def _table(compared: list[tuple[str, Judged]], name: str) -> Table:
     return Table(
         title=f"Calibration methods, every layer in INT8, on {compared[0][1].examples} calibration examples that "
         "calibrated nothing. The highest SQNR among those within a standard error of the best agreement is chosen",
-        header=("method", "same top-1 (95% interval)", "SQNR", ""),
+        header=("method", f"{compared[0][1].told} (95% interval)", "SQNR", ""),
         rows=tuple(rows),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,8 @@ from stages._openvino_runtime import toolkit
 from stages.base import Frozen, Refused
 
 Preset = Literal["performance", "mixed"]
-Measure = Literal["top1_agreement", "accuracy_top1"]
+Measure = Literal["top1_agreement", "accuracy_top1", "cosine_agreement"]
+Array = NDArray[np.float32]
 Batches = Callable[[int], Any]
 
 
@@ -49,12 +50,15 @@ class Manner(Frozen):
 
 @dataclass(frozen=True)
 class Validation:
-    """Held-out calibration examples, and the answers by row that count as right: labels, or the float model's."""
+    """Held-out calibration examples, and what counts as right of each by row.
+
+    That is a class, of labels or of the float model's answers, or its embedding, shape (width,).
+    """
 
     examples: Inputs
     names: Sequence[str]
     rows: Sequence[int]
-    right: NDArray[np.int64]
+    right: Mapping[int, int | Array]
     max_drop: float
 
     def batch(self, row: int) -> Feed:
@@ -62,10 +66,11 @@ class Validation:
         return self.examples.feed(np.array([row]), self.names)
 
     def __call__(self, compiled: Any, rows: Iterable[int]) -> tuple[float, list[list[NDArray[np.float32]]]]:
-        """The share of right answers, and every output: NNCF ranks operators by how far these move."""
+        """The mean of how right every output is, and the outputs: NNCF ranks operators by how far these move."""
         asked = list(rows)
         outputs = [np.array(compiled(self.batch(row))[0]) for row in asked]
-        return _right(outputs, self.right[asked]), [[each] for each in outputs]
+        rights = [_right(output, self.right[row]) for row, output in zip(asked, outputs, strict=True)]
+        return float(np.mean(rights)), [[each] for each in outputs]
 
 
 def nncf() -> Any:
@@ -99,11 +104,15 @@ def quantized_within(model: Any, rows: Sequence[int], batch: Batches, manner: Ma
     )
 
 
-def with_int8_weights(model: Any, exclude: tuple[str, ...]) -> Any:
-    """The model with weights in 8 bits, activations in float."""
-    return nncf().compress_weights(
-        model, mode=nncf().CompressWeightsMode.INT8_ASYM, ignored_scope=ignored(model, exclude)
-    )
+def with_narrow_weights(model: Any, bits: int, group_size: int, exclude: tuple[str, ...]) -> Any:
+    """The model with weights in 8 bits, a scale a channel, or in 4, a scale a group; activations stay in float.
+
+    Of 4 bits NNCF keeps the embedding, and the last layer, in 8. Dimensions that groups do not divide stay in 8, too.
+    """
+    modes, scope = nncf().CompressWeightsMode, ignored(model, exclude)
+    if bits == 8:
+        return nncf().compress_weights(model, mode=modes.INT8_ASYM, ignored_scope=scope)
+    return nncf().compress_weights(model, mode=modes.INT4_SYM, group_size=group_size, ignored_scope=scope)
 
 
 def ignored(model: Any, exclude: tuple[str, ...]) -> Any:
@@ -132,14 +141,11 @@ def share_right(model: Any, validation: Validation, threads: int) -> float:
     return validation(_compiled(model, threads), validation.rows)[0]
 
 
-def answers(model: Any, examples: Inputs, rows: Sequence[int], threads: int) -> NDArray[np.int64]:
-    """The model's answers by row, shape (n,) of all examples; -1 where it was not asked."""
-    compiled = _compiled(model, threads)
-    names = input_names(model)
-    found = np.full(len(examples), -1, dtype=np.int64)
-    for row in rows:
-        found[row] = np.array(compiled(examples.feed(np.array([row]), names))[0]).reshape(-1).argmax()
-    return found
+def answers(model: Any, examples: Inputs, rows: Sequence[int], threads: int) -> dict[int, Array]:
+    """The model's first output by row, shape (values,)."""
+    compiled, names = _compiled(model, threads), input_names(model)
+    outputs = {row: np.array(compiled(examples.feed(np.array([row]), names))[0]) for row in rows}
+    return {row: output.reshape(-1) for row, output in outputs.items()}
 
 
 def _compiled(model: Any, threads: int) -> Any:
@@ -147,6 +153,10 @@ def _compiled(model: Any, threads: int) -> Any:
     return toolkit().Core().compile_model(model, "CPU", settings)
 
 
-def _right(outputs: Sequence[NDArray[np.float32]], right: NDArray[np.int64]) -> float:
-    given = [int(each.reshape(-1).argmax()) for each in outputs]
-    return float(np.mean(np.array(given) == right))
+def _right(output: Array, right: int | Array) -> float:
+    """1 or 0 for a class, the cosine for an embedding."""
+    given = output.reshape(-1)
+    if isinstance(right, int):
+        return float(int(given.argmax()) == right)
+    lengths = float(np.linalg.norm(given) * np.linalg.norm(right))
+    return float(given @ right) / lengths if lengths else 0.0

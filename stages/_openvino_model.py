@@ -85,7 +85,7 @@ def tensor_name(port: Any) -> str:
 
 
 def precision(model: Any) -> str:
-    """`int8` with quantized activations, `int8_weights` with quantized weights alone, else that of the weights."""
+    """`int8` with quantized activations, `int8_weights` or `int4_weights` with weights alone, else the weights' own."""
     types = Counter[str]()
     for each in model.get_ops():
         kind = each.get_type_name()
@@ -94,6 +94,8 @@ def precision(model: Any) -> str:
             types[each.get_element_type().get_type_name()] += prod(each.get_output_shape(0))
     if types["FakeQuantize"]:
         return "int8"
+    if types["i4"] + types["u4"] > types["f32"] + types["f16"]:
+        return "int4_weights"
     if types["i8"] + types["u8"] > types["f32"] + types["f16"]:
         return "int8_weights"
     return "float16" if types["f16"] > types["f32"] else "float32"

@@ -1,15 +1,18 @@
-"""ONNX or OpenVINO -> smaller OpenVINO: INT8 by NNCF, with the drop held within a limit where one is set."""
+"""ONNX or OpenVINO -> smaller OpenVINO: INT8 or narrow weights by NNCF, the drop within a limit where one is set."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
 from stages._calibration import required
 from stages._carried import carried
+from stages._inputs import Inputs
 from stages._openvino_calibration import chosen, input_names, reader, refuse_unfit
 from stages._openvino_compress import (
+    Array,
     Manner,
     Measure,
     Preset,
@@ -18,9 +21,10 @@ from stages._openvino_compress import (
     quantized,
     quantized_within,
     share_right,
-    with_int8_weights,
+    with_narrow_weights,
 )
 from stages._openvino_model import KIND, float_layers, model_facts, precision, quantized_operators, read, write
+from stages._tokens import Tokens
 from stages.base import Artifact, Context, Produced, Refused, Stage
 
 
@@ -32,7 +36,10 @@ class CompressOpenvino(Stage):
     env: ClassVar[str] = "openvino"
     extra_inputs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
-    mode: Literal["int8", "int8_weights"] = Field("int8", description="activations and weights, or weights alone")
+    mode: Literal["int8", "int8_weights", "int4_weights"] = Field(
+        "int8", description="activations and weights, or weights alone, which needs no calibration"
+    )
+    group_size: int = Field(64, ge=8, description="weights that share a scale, for `int4_weights`")
     preset: Preset = Field("mixed", description="`mixed` gives activations a zero point; `performance` does not")
     examples: int = Field(300, ge=1, description="calibration examples that the ranges come from")
     fast_bias_correction: bool = Field(True, description="False corrects every bias on all examples: slower, closer")
@@ -49,7 +56,8 @@ class CompressOpenvino(Stage):
         description="the most that `measure` may fall; what costs most returns to float until it holds",
     )
     measure: Measure = Field(
-        "top1_agreement", description="with `max_drop`: what falls; agreement sees more than accuracy"
+        "top1_agreement",
+        description="with `max_drop`: what falls; agreement sees more than accuracy, cosine_agreement is of embeddings",
     )
     held_out: int = Field(100, ge=1, description="with `max_drop`: calibration examples kept apart to measure it on")
 
@@ -61,7 +69,7 @@ class CompressOpenvino(Stage):
         """
         source = read(model)
         _refuse_quantized(precision(source))
-        made, measured = self._weights(source) if self.mode == "int8_weights" else self._int8(source, context)
+        made, measured = self._int8(source, context) if self.mode == "int8" else self._weights(source)
         write(made, context.out)
         carried(model, context.out)
         written = read(Artifact(kind=KIND, path=context.out, digest=model.digest))
@@ -75,7 +83,9 @@ class CompressOpenvino(Stage):
         return Produced(facts={**model.facts, **model_facts(written), **kept, **measured})
 
     def _weights(self, source: Any) -> tuple[Any, dict[str, JsonValue]]:
-        return with_int8_weights(source, self.exclude), {}
+        four = self.mode == "int4_weights"
+        made = with_narrow_weights(source, 4 if four else 8, self.group_size, self.exclude)
+        return made, {"group_size": self.group_size} if four else {}
 
     def _int8(self, source: Any, context: Context) -> tuple[Any, dict[str, JsonValue]]:
         held_out = self.held_out if self.max_drop else 0
@@ -86,15 +96,27 @@ class CompressOpenvino(Stage):
         batch = reader(examples, names, len(rows), context)
         if self.max_drop is None:
             return quantized(source, rows.tolist(), batch, manner), {"calibration_examples": len(rows)}
-        of_float = answers(source, examples, kept.tolist(), context.threads)
-        right = required(context, "compress_openvino").labels if self.measure == "accuracy_top1" else of_float
+        right = self._right(source, examples, kept.tolist(), context)
         validation = Validation(examples, names, kept.tolist(), right, self.max_drop)
         before = share_right(source, validation, context.threads)
         made = quantized_within(source, rows.tolist(), batch, manner, validation)
         drop = before - share_right(made, validation, context.threads)
         return made, {"calibration_examples": len(rows), "held_out": len(kept), f"{self.measure}_drop": round(drop, 6)}
 
+    def _right(self, source: Any, examples: Inputs, rows: list[int], context: Context) -> Mapping[int, int | Array]:
+        """What `measure` counts as right of each row that is held out."""
+        if isinstance(examples, Tokens) != (self.measure == "cosine_agreement"):
+            raise Refused(
+                f"`measure: {self.measure}` does not suit {examples.what}",
+                "cosine_agreement is of embeddings, the other two are of classes",
+            )
+        if self.measure == "accuracy_top1":
+            labels = required(context, "compress_openvino").labels
+            return {row: int(labels[row]) for row in rows}
+        of_float = answers(source, examples, rows, context.threads)
+        return of_float if isinstance(examples, Tokens) else {row: int(each.argmax()) for row, each in of_float.items()}
+
 
 def _refuse_quantized(found: str) -> None:
-    if found in ("int8", "int8_weights"):
+    if found in ("int8", "int8_weights", "int4_weights"):
         raise Refused(f"the model is quantized already: {found}", "take the float model: leave the step before out")

@@ -20,7 +20,7 @@ from stages._onnx_static import Made, Manner, quantized
 from stages.base import Artifact, Context, Produced, Refused, Stage
 
 _PRECISION = {"static": "int8", "dynamic": "int8", "float16": "float16", "int4": "int4"}
-_AGREEMENT = "top1_agreement"
+_AGREEMENTS = ("top1_agreement", "cosine_agreement")
 _AUTO_PERCENTILES = (99.99, 99.999)
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 
@@ -66,10 +66,11 @@ class QuantizeOnnx(Stage):
         return self
 
     def under(self, least: Mapping[str, float]) -> QuantizeOnnx:
-        """The back-off aims at what the budget on top1_agreement asks for, where the config says nothing else."""
-        if self.back_off is None or self.back_off.min_agreement is not None or _AGREEMENT not in least:
+        """The back-off aims at what the budget on agreement asks for, where the config says nothing else."""
+        asked = next((least[name] for name in _AGREEMENTS if name in least), None)
+        if self.back_off is None or self.back_off.min_agreement is not None or asked is None:
             return self
-        aimed = self.back_off.model_copy(update={"min_agreement": least[_AGREEMENT]})
+        aimed = self.back_off.model_copy(update={"min_agreement": asked})
         return self.model_copy(update={"back_off": aimed})
 
     def run(self, model: Artifact, context: Context) -> Produced:
