@@ -76,7 +76,7 @@ class Measurer:
 
     def identity(self, subject: Subject) -> dict[str, JsonValue]:
         """What a measurement of the subject depends on: its bytes and the target that opens it."""
-        lock = self.bench.runner.lock_digest(type(subject.target))
+        lock = self.bench.runner.lock_digest(subject.target)
         return {"artifact": subject.artifact.digest, "target": fingerprint(subject.target, lock)}
 
     def obtain(

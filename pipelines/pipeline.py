@@ -181,7 +181,7 @@ class Pipeline:
             )
             return shop.runner.run(request, log, planned.step.timeout_s)
 
-        lock, versions = shop.runner.lock_digest(type(stage)), shop.runner.versions(type(stage))
+        lock, versions = shop.runner.lock_digest(stage), shop.runner.versions(stage)
         parts = step_parts(stage, lock, {"model": model, **inputs}, seed, shop.device)
         parents = (model.digest, *(artifact.digest for artifact in inputs.values()))
         recipe = Recipe(name, planned.gives, parts, parents, make, log, versions)
@@ -190,7 +190,7 @@ class Pipeline:
             stage=name,
             role="reference" if planned.number == self.plan.reference else "intermediate",
             fields=stage.model_dump(mode="json"),
-            env=type(stage).env,
+            env=stage.environment,
             tool_versions=versions,
             unmeasured=planned.unmeasured,
         )

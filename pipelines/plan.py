@@ -218,12 +218,11 @@ def _teacher(loaded: LoadedConfig) -> Found:
 def _environments(config: PipelineConfig, folder: Path) -> Found:
     known = {file.stem for file in folder.glob("*.txt")}
     for number, step in enumerate(config.steps, 1):
-        stage = type(step.stage)
-        reason = stage.unavailable()
+        reason, needed = step.stage.unavailable(), step.stage.environment
         if reason is not None:
             yield f"step {number} `{step.name}`", f"cannot run here: {reason}", "tapeout doctor"
-        if stage.env not in known and stage.env != "dummy":
-            yield f"step {number} `{step.name}`", f"no tool environment `{stage.env}`", did_you_mean(stage.env, known)
+        if needed not in known and needed != "dummy":
+            yield f"step {number} `{step.name}`", f"no tool environment `{needed}`", did_you_mean(needed, known)
 
 
 def _budgets(config: PipelineConfig) -> Found:

@@ -43,11 +43,11 @@ class Runner(Protocol):
         """A live session for the length of the block."""
         ...
 
-    def lock_digest(self, stage: type[Stage]) -> str:
+    def lock_digest(self, stage: Stage) -> str:
         """Digest of everything that the stage's tool environment is made of."""
         ...
 
-    def versions(self, stage: type[Stage]) -> dict[str, str]:
+    def versions(self, stage: Stage) -> dict[str, str]:
         """Versions of the stage's tools."""
         ...
 
@@ -60,7 +60,8 @@ class SubprocessRunner:
 
     def run(self, request: RunRequest, log: Path, timeout_s: float) -> Produced:
         """Run one stage in a worker."""
-        python = self._environments.python(load(request.stage).env, self._progress)
+        stage = load(request.stage).model_validate(request.fields)
+        python = self._environments.python(stage.environment, self._progress)
         kept = write_request(request, log.with_name(f"{request.stage}.json"))
         with (
             WorkerProcess(python, "run", kept, log, request.threads) as worker,
@@ -73,7 +74,7 @@ class SubprocessRunner:
         self, target: Target, artifact: Artifact, threads: int, context_length: int, log: Path
     ) -> Iterator[LiveSession]:
         """Open a session in a worker; it is gone at the end of the block."""
-        python = self._environments.python(type(target).env, self._progress)
+        python = self._environments.python(target.environment, self._progress)
         request = OpenRequest(
             stage=name_of(target),
             fields=target.model_dump(mode="json"),
@@ -87,13 +88,13 @@ class SubprocessRunner:
                 facts = worker.answer(CALL_LIMIT_S)
             yield _RemoteSession(worker, request.stage, facts, self._progress)
 
-    def lock_digest(self, stage: type[Stage]) -> str:
+    def lock_digest(self, stage: Stage) -> str:
         """Digest of the environment's lock file, Python and machine."""
-        return self._environments.lock_digest(stage.env)
+        return self._environments.lock_digest(stage.environment)
 
-    def versions(self, stage: type[Stage]) -> dict[str, str]:
+    def versions(self, stage: Stage) -> dict[str, str]:
         """The lock file's pins."""
-        return self._environments.versions(stage.env)
+        return self._environments.versions(stage.environment)
 
 
 class _RemoteSession:
@@ -138,11 +139,11 @@ class InlineRunner:
             Live.opened(lambda: target.open(artifact, threads, context_length), threads, lambda *_: None)
         )
 
-    def lock_digest(self, stage: type[Stage]) -> str:
+    def lock_digest(self, stage: Stage) -> str:
         """There is no environment."""
-        return f"inline {stage.env}"
+        return f"inline {stage.environment}"
 
-    def versions(self, stage: type[Stage]) -> dict[str, str]:
+    def versions(self, stage: Stage) -> dict[str, str]:
         """There are no tools."""
         del stage
         return {}

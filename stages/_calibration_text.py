@@ -48,6 +48,20 @@ def required_text(context: Context, stage: str) -> CalibrationText:
     return CalibrationText.load(given.path)
 
 
+def fast_tokenizer(folder: Path) -> Any:
+    """From tokenizer.json, which every transformers reads alike, whatever class the folder's config names.
+
+    Raises:
+        Refused: there is none.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise Refused("the folder has no tokenizer.json", "save its tokenizer with `AutoTokenizer`")
+    return PreTrainedTokenizerFast(tokenizer_file=str(file))
+
+
 def windows(text: CalibrationText, tokenizer: Any, count: int, length: int, stage: str) -> NDArray[np.int64]:
     """Token ids of shape (n, length): windows spread evenly over the whole text, all of it where it has no more.
 

@@ -80,25 +80,24 @@ class Layers:
             hook.remove()
 
 
-def opened(folder: Path, threads: int, device: str) -> tuple[Any, Any]:
-    """A folder's model in float32 and its tokenizer; nothing is fetched, no code of the folder is executed.
+def opened(folder: Path, threads: int, device: str) -> Any:
+    """A folder's model in float32; nothing is fetched, no code of the folder is executed.
 
     Raises:
         Refused: transformers knows no such model.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(threads)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError) as error:
         what = " ".join(str(error).split())
         raise Refused(f"transformers cannot load the folder: {what}", "use a causal language model it knows") from error
-    return model.eval().to(device), tokenizer
+    return model.eval().to(device)
 
 
 def layers_of(model: Any, rows: NDArray[np.int64]) -> tuple[Layers, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from stages._packed import packed_columns, packed_rows
 from stages.base import Frozen, Refused
+
+BLOCK = 128
 
 
 class Settings(Frozen):
@@ -21,6 +24,7 @@ class Settings(Frozen):
     act_order: bool
     damping: float
     scale_search: float
+    gptaq: bool = False
 
     def config(self) -> Any:
         """As GPTQModel takes it; a layer that fails is no layer to fall back silently on."""
@@ -69,8 +73,13 @@ class Solved(Frozen):
         }
 
 
-def solve(names: list[str], modules: list[Any], inputs: Iterable[Any], settings: Settings) -> list[Solved]:
+def solve(
+    names: list[str], modules: list[Any], inputs: Iterable[Any], wanted: list[Any], settings: Settings
+) -> list[Solved]:
     """Quantize Linear modules that share their inputs, windows of shape (length, columns).
+
+    `wanted`, if any, are the inputs that the float model gives them, window by window: the modules then aim at their
+    float outputs on these, whatever the quantized layers in front of them give.
 
     Raises:
         Refused: inputs or losses that are not finite, or a Hessian that no damping makes invertible.
@@ -80,18 +89,49 @@ def solve(names: list[str], modules: list[Any], inputs: Iterable[Any], settings:
     tasks = [GPTQ(module, settings.config()) for module in modules]
     for task in tasks:
         task.quantizer.configure(perchannel=True)
-    for window in inputs:
-        if not window.isfinite().all():
-            raise Refused(f"the inputs of `{names[0]}` hold NaN or infinity", "the model is broken in front of it")
-        tasks[0].add_batch(window, None)
+    drift = _accumulate(names[0], tasks[0], inputs, wanted)
     for task in tasks[1:]:
         task.adopt_hessian_from(tasks[0])
-    return [_solved(name, task) for name, task in zip(names, tasks, strict=True)]
+    if drift is not None:
+        for module in modules:
+            module.weight.data.copy_(aimed(module.weight.data, tasks[0].H, drift, settings.damping))
+    return [_solved(name, task, settings) for name, task in zip(names, tasks, strict=True)]
 
 
-def _solved(name: str, task: Any) -> Solved:
+def _accumulate(name: str, task: Any, inputs: Iterable[Any], wanted: list[Any]) -> Any:
+    """Feed the task's Hessian; how far inputs drifted, 2/n (X - X~) X~^T over n tokens, None if `wanted` is empty."""
+    drift, tokens = None, 0
+    for window, float_window in zip(inputs, wanted or repeat(None), strict=bool(wanted)):
+        if not window.isfinite().all():
+            raise Refused(f"the inputs of `{name}` hold NaN or infinity", "the model is broken in front of it")
+        task.add_batch(window, None)
+        tokens += len(window)
+        if float_window is not None:
+            found = (float_window - window).T @ window
+            drift = found if drift is None else drift.add_(found)
+    task.materialize_global_hessian()
+    return None if drift is None else drift * (2 / tokens)
+
+
+def aimed(weights: Any, hessian: Any, drift: Any, damping: float) -> Any:
+    """The weights whose outputs on the drifted inputs X~ are nearest to W X: W + W (X - X~) X~^T (X~ X~^T)^-1, damped.
+
+    What is left of |W X - Q X~|^2 is then GPTQ's own |W' X~ - Q X~|^2. The objective is GPTAQ's (arXiv 2504.02692),
+    solved in closed form ahead of the rounding and not column by column within it.
+    """
+    import torch
+
+    damped = hessian.clone()
+    damped.diagonal().add_(damping * hessian.diagonal().mean())
+    return weights + torch.linalg.solve(damped, (weights @ drift).T).T
+
+
+def _solved(name: str, task: Any, settings: Settings) -> Solved:
+    # A block is a group: within a block GPTQModel updates a copy, and it would take the range of every later group of
+    # the block from weights as they were before the errors of the earlier ones were handed on.
+    block = settings.group_size if settings.group_size > 0 else BLOCK
     try:
-        weights, scales, zeros, groups, _seconds, loss, _damping, _rows = task.quantize()
+        weights, scales, zeros, groups, _seconds, loss, _damping, _rows = task.quantize(blocksize=block)
     except ValueError as error:
         raise Refused(f"`{name}`: {' '.join(str(error).split())}", "more calibration text, or more damping") from error
     task.free()

@@ -32,9 +32,14 @@ def walk(
 ) -> dict[str, Any]:
     """Quantize every layer, or take it from `kept`; a checkpoint's tensors by name.
 
-    `hidden` holds the first layer's inputs, shape (windows, length, width); None rounds to nearest, without text.
+    `hidden` holds the first layer's inputs, shape (windows, length, width); None rounds to nearest, without text. With
+    `gptaq` the float model's own hidden states go along: shape (2, windows, length, width), the float ones first.
     """
+    import torch
+
     begun = kept.finished()
+    if hidden is not None:
+        hidden = hidden.expand(2 if settings.gptaq else 1, *hidden.shape)
     tensors: dict[str, Any] = {}
     for number in range(begun):
         tensors |= kept.layer(number)
@@ -42,30 +47,49 @@ def walk(
         hidden = kept.inputs(begun).to(hidden.device)
     for number in range(begun, len(layers.blocks)):
         progress(number, len(layers.blocks), "layers")
-        made = _layer(layers, number, hidden, settings)
+        sharing = layers.sharing(number, hidden[-1][:1]) if hidden is not None else []
+        wanted, passed = _float_pass(layers, number, hidden, sharing) if settings.gptaq else ([], [])
+        made = _layer(layers, number, hidden, sharing, wanted, settings)
         found = {
             f"{name}.{part}": value for name, one in made.items() for part, value in one.tensors(settings.bits).items()
         }
         tensors |= found
         if hidden is not None:
-            hidden = _through(layers, number, hidden)
+            hidden = torch.stack([*passed, _through(layers, number, hidden[-1])])
             kept.keep(number, found, hidden)
     progress(len(layers.blocks), len(layers.blocks), "layers")
     return tensors
 
 
-def _layer(layers: Layers, number: int, hidden: Any, settings: Settings) -> dict[str, Solved]:
+def _layer(
+    layers: Layers, number: int, hidden: Any, sharing: list[list[str]], wanted: list[Any], settings: Settings
+) -> dict[str, Solved]:
     modules = layers.linears(number)
     if hidden is None:
         return {name: rounded(module, settings) for name, module in modules.items()}
     made: dict[str, Solved] = {}
-    for names in layers.sharing(number, hidden[:1]):
+    for place, names in enumerate(sharing):
         shared = [modules[name] for name in names]
-        solved = solve(names, shared, layers.inputs_of(number, shared[0], hidden), settings)
+        given = layers.inputs_of(number, shared[0], hidden[-1])
+        solved = solve(names, shared, given, wanted[place] if wanted else [], settings)
         for name, module, one in zip(names, shared, solved, strict=True):
             module.weight.data.copy_(one.weights)
             made[name] = one
     return made
+
+
+def _float_pass(layers: Layers, number: int, hidden: Any, sharing: list[list[str]]) -> tuple[list[Any], list[Any]]:
+    """What the layer, not yet quantized, feeds to each group of modules on the float path, and its outputs."""
+    modules = layers.linears(number)
+    caught: list[list[Any]] = [[] for _ in sharing]
+    hooks = [
+        modules[names[0]].register_forward_pre_hook(lambda _module, given, kept=kept: kept.append(given[0][0]))
+        for names, kept in zip(sharing, caught, strict=True)
+    ]
+    passed = _through(layers, number, hidden[0])
+    for hook in hooks:
+        hook.remove()
+    return caught, [passed]
 
 
 def _through(layers: Layers, number: int, hidden: Any) -> Any:

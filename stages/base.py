@@ -123,9 +123,13 @@ class Stage(Frozen, ABC):
         """Whether the result is this device's alone: its identity joins the cache key."""
         return type(self).device_bound
 
-    @classmethod
-    def unavailable(cls) -> str | None:
-        """The reason why this machine cannot run the stage, or None. Imports no toolchain."""
+    @property
+    def environment(self) -> str:
+        """The tool environment that the stage runs in, these fields being what they are."""
+        return type(self).env
+
+    def unavailable(self) -> str | None:
+        """The reason why this machine cannot run the stage with these fields, or None. Imports no toolchain."""
         return None
 
     def under(self, least: Mapping[str, float]) -> Stage:

@@ -1,20 +1,26 @@
-"""Hugging Face folder + calibration text -> a GPTQ checkpoint, with GPTQModel's solver."""
+"""Hugging Face folder + calibration text -> a GPTQ checkpoint, with GPTQModel's solver or with AutoGPTQ."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from stages._calibration import INPUT
-from stages._calibration_text import required_text, windows
+from stages._calibration_text import fast_tokenizer, required_text, windows
 from stages._checkpoint import quantized_facts, write_checkpoint
+from stages._cuda import without_cuda
 from stages._decoder_layers import layers_of, opened
 from stages._gptq import Settings
+from stages._gptq_auto import quantized as by_auto_gptq
 from stages._gptq_walk import refuse_group_size, walk
 from stages._layer_results import LayerResults
 from stages._quantized import refuse_quantized
 from stages.base import Artifact, Context, Produced, Refused, Stage, name_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class QuantizeGptq(Stage):
@@ -25,6 +31,9 @@ class QuantizeGptq(Stage):
     env: ClassVar[str] = "gptq"
     extra_inputs: ClassVar[frozenset[str]] = frozenset({INPUT})
 
+    backend: Literal["gptqmodel", "auto_gptq"] = Field(
+        "gptqmodel", description="the library; `auto_gptq` has an environment of its own and needs CUDA"
+    )
     bits: Literal[2, 3, 4, 8] = Field(4, description="bits of a code")
     group_size: int = Field(64, ge=-1, description="inputs that share a scale; -1 is a whole row")
     symmetric: bool = Field(True, description="no zero point")
@@ -36,9 +45,31 @@ class QuantizeGptq(Stage):
     scale_search: float = Field(
         2.4, ge=0, description="search each group's scale by the error to this power; 0 takes its range"
     )
+    gptaq: bool = Field(
+        True,
+        description="aim at the outputs of the float model's layers on its own hidden states, not on those that "
+        "quantized layers hand on; takes a pass of the float model beside",
+    )
     windows: int = Field(48, ge=1, description="calibration windows, spread evenly over the calibration text")
     window: int = Field(512, ge=16, description="tokens a window")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where it is computed")
+
+    @model_validator(mode="after")
+    def _rounds_with_its_own(self) -> Self:
+        if self.method == "rtn" and self.backend != "gptqmodel":
+            raise ValueError("`method: rtn` is of `backend: gptqmodel`")
+        return self
+
+    @property
+    def environment(self) -> str:
+        """That of the backend."""
+        return type(self).env if self.backend == "gptqmodel" else self.backend
+
+    def unavailable(self) -> str | None:
+        """AutoGPTQ quantizes on CUDA alone."""
+        if self.backend == "auto_gptq" and (reason := without_cuda()):
+            return f"`backend: auto_gptq` quantizes on CUDA alone, and {reason}; `backend: gptqmodel` runs on any CPU"
+        return None
 
     def needs(self) -> frozenset[str]:
         """The calibration text, for GPTQ."""
@@ -51,25 +82,31 @@ class QuantizeGptq(Stage):
             Refused: quantized already, a group size that does not divide a layer, no or too little calibration text,
             or NaN in a layer.
         """
-        import torch
-
         refuse_quantized(model.path)
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise Refused("`device: cuda`, and torch finds no CUDA device", "set `device: cpu`")
-        loaded, tokenizer = opened(model.path, context.threads, self.device)
-        learns = self.method == "gptq"
-        text = required_text(context, name_of(self)) if learns else None
-        rows = windows(text, tokenizer, self.windows, self.window, name_of(self)) if text else None
-        with torch.inference_mode():
-            layers, hidden = layers_of(loaded, rows if rows is not None else _one_window(loaded))
-            refuse_group_size(layers, self.settings)
-            kept = LayerResults(context.resume)
-            tensors = walk(layers, hidden if learns else None, self.settings, kept, context.progress)
-        self._write(model, loaded, tensors, context)
+        text = required_text(context, name_of(self)) if self.method == "gptq" else None
+        rows = windows(text, fast_tokenizer(model.path), self.windows, self.window, name_of(self)) if text else None
+        if self.backend == "auto_gptq" and rows is not None:
+            tensors = by_auto_gptq(model.path, rows, self.settings, context.scratch)
+        else:
+            tensors = self._walked(model, rows, context)
+        write_checkpoint(model.path, context.out, tensors, self._told())
         found = quantized_facts(context.out, self.method)
         if text and rows is not None:
             found |= {"calibration_tokens": int(rows.size), "calibration_text": text.name}
         return Produced(facts={**model.facts, **found})
+
+    def _walked(self, model: Artifact, rows: NDArray[np.int64] | None, context: Context) -> dict[str, Any]:
+        import torch
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise Refused("`device: cuda`, and torch finds no CUDA device", "set `device: cpu`")
+        loaded = opened(model.path, context.threads, self.device)
+        with torch.inference_mode():
+            layers, hidden = layers_of(loaded, rows if rows is not None else _one_window())
+            refuse_group_size(layers, self.settings)
+            kept = LayerResults(context.resume)
+            tensors = walk(layers, hidden if rows is not None else None, self.settings, kept, context.progress)
+        return tensors | _rest(loaded, tensors)
 
     @property
     def settings(self) -> Settings:
@@ -81,15 +118,8 @@ class QuantizeGptq(Stage):
             act_order=self.act_order and self.method == "gptq",
             damping=self.damping,
             scale_search=self.scale_search if self.method == "gptq" else 0.0,
+            gptaq=self.gptaq and self.method == "gptq",
         )
-
-    def _write(self, model: Artifact, loaded: Any, tensors: dict[str, Any], context: Context) -> None:
-        quantized = {name.rpartition(".")[0] for name in tensors}
-        tied = {"lm_head.weight"} if loaded.config.tie_word_embeddings else set()
-        for name, tensor in loaded.state_dict().items():
-            if name.rpartition(".")[0] not in quantized and name not in tied:
-                tensors[name] = tensor.half().cpu().contiguous()
-        write_checkpoint(model.path, context.out, tensors, self._told())
 
     def _told(self) -> dict[str, JsonValue]:
         return {
@@ -105,8 +135,18 @@ class QuantizeGptq(Stage):
         }
 
 
-def _one_window(loaded: Any) -> Any:
+def _rest(loaded: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """What is not quantized, in float16: embedding, norms, biases, a head of its own."""
+    quantized = {name.rpartition(".")[0] for name in tensors}
+    tied = {"lm_head.weight"} if loaded.config.tie_word_embeddings else set()
+    return {
+        name: tensor.half().cpu().contiguous()
+        for name, tensor in loaded.state_dict().items()
+        if name.rpartition(".")[0] not in quantized and name not in tied
+    }
+
+
+def _one_window() -> NDArray[np.int64]:
     import numpy as np
 
-    del loaded
     return np.zeros((1, 16), dtype=np.int64)

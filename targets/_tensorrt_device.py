@@ -5,16 +5,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages._cuda import without_cuda
 from stages.base import Refused
 
 LIBRARY = "libcuda.so.1"
-DEVICE_NODES = (Path("/dev/nvidiactl"), Path("/dev/nvidia0"), Path("/dev/dxg"))  # the last is Windows' Linux
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 
 Array = NDArray[np.generic]
@@ -99,7 +98,7 @@ class Driver:
 @cache
 def device_capability() -> str | None:
     """Compute capability of the first NVIDIA device, None where there is none that works. Loads no toolchain."""
-    if not any(node.exists() for node in DEVICE_NODES):
+    if without_cuda():
         return None
     try:
         return Driver().capability()

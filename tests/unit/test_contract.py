@@ -21,7 +21,7 @@ ANSWERS = f"""
 import sys
 from stages.base import load, names
 for name in names():
-    reason = load(name).unavailable()
+    reason = load(name).model_construct().unavailable()
     assert reason is None or isinstance(reason, str), name
 loaded = sorted(set({TOOLCHAINS!r}) & set(sys.modules))
 assert not loaded, loaded

@@ -33,5 +33,5 @@ def test_batches_of_a_profile_ascend() -> None:
 
 @pytest.mark.skipif(device_capability() is not None, reason="there is a GPU")
 def test_a_machine_without_a_gpu_builds_and_does_not_measure() -> None:
-    assert Tensorrt.unavailable() is None
+    assert Tensorrt().unavailable() is None
     assert Tensorrt.cannot_measure() == "there is no NVIDIA GPU on this machine"

@@ -1,0 +1,34 @@
+"""GPTQ with AutoGPTQ, which its authors no longer maintain and which quantizes on CUDA alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stages._gptq import Settings
+from stages._older_checkpoint import as_transformers_4
+from stages._saved_tensors import saved
+
+
+def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> dict[str, Any]:
+    """The checkpoint's tensors in the first GPTQ format, from windows of token ids of shape (n, length).
+
+    Raises:
+        Refused: NaN or infinity in a layer.
+    """
+    import torch
+    from auto_gptq import AutoGPTQForCausalLM, BaseQuantizeConfig
+
+    how = BaseQuantizeConfig(
+        bits=settings.bits,
+        group_size=settings.group_size,
+        sym=settings.symmetric,
+        desc_act=settings.act_order,
+        damp_percent=settings.damping,
+    )
+    seen = as_transformers_4(folder, scratch / "seen")
+    loaded = AutoGPTQForCausalLM.from_pretrained(str(seen), how, torch_dtype=torch.float16, trust_remote_code=False)
+    fed = [{"input_ids": row[None], "attention_mask": torch.ones_like(row[None])} for row in torch.from_numpy(rows)]
+    loaded.quantize(fed, batch_size=1)
+    loaded.save_quantized(str(scratch / "saved"), use_safetensors=True)
+    return saved(scratch / "saved")
