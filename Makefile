@@ -45,7 +45,7 @@ slow: dev  ## real servers, databases and downloads
 	$(BIN)/python -m pytest tests/unit -m "slow or download"
 
 toolchain: dev  ## tiny real models inside their environments
-	@for env in torch gguf onnx pruning openvino openvino_llm onnx_llm gptq tensorrt; do python=$$($(BIN)/tapeout envs python $$env) && \
+	@for env in torch gguf onnx pruning openvino openvino_llm onnx_llm gptq autoawq llmcompressor tensorrt; do python=$$($(BIN)/tapeout envs python $$env) && \
 	  PYTHONPATH=. HF_HUB_OFFLINE=1 $$python -m pytest tests/toolchain/$$env -p no:cacheprovider; done
 
 e2e: dev  ## a real model and real data through the whole program
