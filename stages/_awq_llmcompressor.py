@@ -25,6 +25,8 @@ def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Mad
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     refuse_shapes(model, settings)
     ones = [[1] * rows.shape[1]] * len(rows)
+    if settings.device == "cpu":
+        _pin_nothing()
     oneshot(
         model=model.to(settings.device),
         dataset=Dataset.from_dict({"input_ids": rows.tolist(), "attention_mask": ones}),
@@ -37,6 +39,13 @@ def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Mad
     model.save_pretrained(scratch / "saved", save_compressed=True)
     told = json.loads((scratch / "saved/config.json").read_text(encoding="utf-8"))["quantization_config"]
     return Made(tensors=saved(scratch / "saved"), told=told)
+
+
+def _pin_nothing() -> None:
+    """llm-compressor pins what it keeps for a device whether there is one or not, and torch refuses where none is."""
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    IntermediatesCache.pin_memory = lambda *_: None
 
 
 def _recipe(settings: Settings) -> list[Any]:
