@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run lint unit slow toolchain e2e test lock clean
+.PHONY: help setup dev run lint unit slow toolchain e2e browser test lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -51,8 +51,11 @@ toolchain: dev  ## tiny real models inside their environments
 e2e: dev  ## a real model and real data through the whole program
 	$(BIN)/python -m pytest tests/e2e -m "e2e or download"
 
+browser: dev  ## pages in a headless Chromium, where there is one; screenshots in build/screenshots
+	$(BIN)/python -m pytest tests/browser -m browser
+
 test: dev  ## all of it, one tier after the other, up to the first failure
-	+@for tier in lint unit slow toolchain e2e; do $(MAKE) --no-print-directory $$tier; done
+	+@for tier in lint unit slow toolchain e2e browser; do $(MAKE) --no-print-directory $$tier; done
 
 lock: setup  ## write envs/ENV.txt anew from envs/ENV.in: make lock ENV=gguf
 	$(BIN)/python -m pipelines.building.pinning $(or $(ENV),$(error say which: make lock ENV=gguf))

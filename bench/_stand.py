@@ -20,7 +20,7 @@ from bench._processes import TAPEOUT, variables
 from pipelines.stack.running import Running, running
 from pipelines.watching.ledger import Checkpoint, Ledger
 
-LIMIT_S, POLL_S = 120.0, 0.1
+LIMIT_S, POLL_S = 600.0, 0.1
 MARKER = ".done"
 SETTLED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 

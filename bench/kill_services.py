@@ -1,6 +1,7 @@
 """SIGKILL of the worker, the Prefect server and the MLflow server while checkpoints land: each is processed once.
 
     python -m bench.kill_services
+    python -m bench.kill_services --postgresql      and the database under both servers, a PostgreSQL of its own
 
 One checkpoint lands after the other, the next when the last is decided. During each, at a random moment, one of the
 three services is killed; `tapeout up` starts it again. Every fourth checkpoint is over budget, each of the others is
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from rich.console import Console
 
 from bench._digit_models import fragile, hesitant, trained, write
 from bench._homes import new_home
+from bench._postgres import Cluster, cluster
 from bench._registry import Evening, evening
 from bench._results import Goal, finish, parser_of
 from bench._stand import Stand, digits_config, land, stand, until, watching
@@ -39,6 +42,7 @@ from stages.base import Frozen
 NAME = "digits-killed"
 STEPS = [{"quantize_onnx": {"examples": 100, "reduce_range": True}}, "onnxruntime"]
 SERVICES = {"worker": b"\0worker\0start\0", "Prefect": b"create_app", "MLflow": b"\0server\0--host"}
+DATABASE = "PostgreSQL"
 LIMIT_S, FIRST_S = 600.0, 60.0
 
 
@@ -58,16 +62,19 @@ def main() -> int:
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="tapeout-kills-") as scratch:
         folder = Path(scratch)
-        models = made(Environments(home()).python("onnx", Silent()), folder, options.kills)
+        models = made(Environments(home()).python("onnx", Silent()), folder, options.kills * len(services(options)))
         config = digits_config(folder, NAME, STEPS)
         shutil.copyfile(models[0], folder / "model.onnx")
-        with stand(folder, new_home(folder / "home")) as place:
+        with ExitStack() as opened:
+            server = opened.enter_context(cluster()) if options.postgresql else None
+            told_of = ("--postgres", server.url) if server else ()
+            place = opened.enter_context(stand(folder, new_home(folder / "home"), *told_of))
             place("deploy", config)
             with watching(place, config):
-                kills = list(campaign(place, models, options, console))
+                kills = list(campaign(place, models, server, options, console))
                 until(lambda: finished(place), LIMIT_S, "every flow run has ended")
             found, again = evening(place, NAME), Counter(run["state_type"] for run in place.flow_runs())
-    for problem in (wrong := list(problems(models, kills, found))):
+    for problem in (wrong := list(problems(models[: len(kills) + 1], kills, found))):
         console.print(problem, highlight=False)
     return told(kills, found, dict(again), wrong, options)
 
@@ -76,32 +83,47 @@ def arguments() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument("--kills", type=int, default=10, help="of each service")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and of the order")
+    parser.add_argument("--postgresql", action="store_true")
+    parser.add_argument("--minutes", type=float, default=120.0, help="no kill begins after that long")
     return parser.parse_args()
 
 
 def made(python: Path, folder: Path, kills: int) -> list[Path]:
-    """A first checkpoint, and one for each kill."""
-    good, count = trained(), kills * len(SERVICES) + 1
+    """A first checkpoint, and one for each of so many kills."""
+    good, count = trained(), kills + 1
     shares = [0.5 * (1 - number / count) for number in range(count)]
     weights = [hesitant(good, share) for share in shares]
     held = [fragile(each) if number % 4 == 3 else each for number, each in enumerate(weights)]
     return [write(python, each, folder / f"{number:02}.onnx") for number, each in enumerate(held)]
 
 
-def campaign(place: Stand, models: list[Path], options: argparse.Namespace, console: Console) -> Iterator[Kill]:
+def services(options: argparse.Namespace) -> list[str]:
+    """What is killed."""
+    return [*SERVICES, *([DATABASE] if options.postgresql else [])]
+
+
+def campaign(
+    place: Stand, models: list[Path], server: Cluster | None, options: argparse.Namespace, console: Console
+) -> Iterator[Kill]:
     """An undisturbed checkpoint, whose time the moments are drawn over, and then a kill during each."""
-    drawn = random.Random(options.seed)
+    drawn, end = random.Random(options.seed), time.monotonic() + 60 * options.minutes
     first, *others = models
     begin = land(first, place.folder / "landing", first.name)
     until(lambda: decided(place, first.name), LIMIT_S, f"{first.name} is decided")
     usual = time.time() - begin
     console.print(f"undisturbed: {usual:.1f} s", highlight=False)
-    order = list(SERVICES) * options.kills
-    drawn.shuffle(order)
+    killed = services(options)
+    order = [service for _ in range(options.kills) for service in drawn.sample(killed, len(killed))]
     for service, model in zip(order, others, strict=True):
+        if time.monotonic() > end:
+            return
         begin, moment = land(model, place.folder / "landing", model.name), drawn.uniform(0, usual)
         time.sleep(moment)
-        kill(place, service)
+        if service == DATABASE and server:
+            server.stop()
+            server.start()
+        else:
+            kill(place, service)
         until(partial(decided, place, model.name), LIMIT_S, f"{model.name} is decided")
         known = next(each for each in place.checkpoints(NAME) if each.name == model.name)
         seconds = time.time() - begin
@@ -186,7 +208,8 @@ def told(
         "problems": [*wrong],
     }
     goal = Goal(what="checkpoints or registry otherwise than due", value=len(wrong), at_most=0, unit="problems")
-    return finish(options.results, "kill_services", f"SIGKILL of services, {len(kills)} times", [goal], details)
+    name = "kill_services_postgresql" if options.postgresql else "kill_services"
+    return finish(options.results, name, f"SIGKILL of services, {len(kills)} times", [goal], details)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,13 @@ from pipelines.stack.running import adopt
 HERE = Path(__file__).resolve().parent.parent
 
 
-@flow(name="tapeout", persist_result=False)
+def named() -> str:
+    """What Prefect's pages call the run: the config, and the checkpoint if there is one."""
+    given = flow_run.parameters
+    return " ".join(filter(None, [Path(given["config"]).stem, given.get("checkpoint", "")[:12]]))
+
+
+@flow(name="tapeout", flow_run_name=named, persist_result=False)
 def tapeout(config: str, overrides: list[str], dist: str, checkpoint: str = "") -> Any:
     """Run a config to its end.
 

@@ -88,7 +88,9 @@ def state_of(outcome: Outcome) -> Any:
     """The state in which a flow ends."""
     from prefect.states import Completed
 
-    return _failed(outcome) if outcome.error else Completed(message="every budget passed")
+    promoted = outcome.record.promotion
+    became = f"; {promoted.decision}: {promoted.reason}" if promoted else ""
+    return _failed(outcome) if outcome.error else Completed(message=f"every budget passed{became}")
 
 
 def _as_task(name: str, work: Callable[[], T], retries: int = 0) -> T:

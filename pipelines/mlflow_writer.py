@@ -7,6 +7,7 @@ process with a traceback on standard error, which the orchestrator quotes: isola
 from __future__ import annotations
 
 import gc
+import getpass
 import os
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from pipelines import mlflow_entries as entries
 from pipelines import mlflow_registry as registry
+from pipelines.mlflow_patient import patient, patiently
 from pipelines.mlflow_process import database
 from pipelines.promotion import Promoted
 from pipelines.records import DataRecord, RunRecord, StageRecord
@@ -149,12 +151,13 @@ class Writer:
     def __init__(self, start: RunStart, home: Path) -> None:
         self._start = start
         self._secrets = secrets_of(start.config_text)
-        self._client, self._uri = connect(home)
+        client, self._uri = connect(home)
         self._home = home
-        self._experiment = experiment_of(self._client, self._uri, home, start.name)
+        self._experiment = experiment_of(client, self._uri, home, start.name)  # at once: it may not be there at all
+        self._client = patient(client)
         name = f"{start.name}-{start.started[11:19].replace(':', '') or time.strftime('%H%M%S')}"
-        tags = entries.start_tags(start) | {"mlflow.user": os.environ.get("USER", "")}
-        self._run_id = self._create(name, tags)
+        tags = entries.start_tags(start) | {"mlflow.user": _user()}
+        self._run_id = self._create(name, tags, entries.started_ms(start))
         champion = registry.champion(self._client, start.name) if start.promotes else None
         self._tracked = Tracked(mlflow_run=self._run_id, experiment=start.name, hint=self._hint(), champion=champion)
         self._client.log_text(self._run_id, start.config_text, "config.yaml")
@@ -185,7 +188,7 @@ class Writer:
             self._client.log_inputs(self._run_id, [_dataset(run.data)])
         self._client.set_terminated(self._run_id, entries.RUN_STATUS[run.status])
         if run.status == "passed" and run.bundle:
-            self.answer(answers, model_version=self._register(run, run.bundle))
+            self.answer(answers, model_version=self._registered(run, run.bundle))
             if run.promotion:
                 self.answer(answers, not_promoted=self._promote(run, run.promotion))
         elif self._start.promotes and registry.aliases(self._client, run.name):
@@ -198,9 +201,12 @@ class Writer:
         self._log(self._run_id, entries.run_params(self._start), (), tags)
         self._client.set_terminated(self._run_id, "KILLED")
 
-    def _create(self, name: str, tags: Mapping[str, str]) -> str:
+    def _create(self, name: str, tags: Mapping[str, str], started_ms: int | None = None) -> str:
         created = self._client.create_run(
-            self._experiment, run_name=name, tags=entries.clipped(entries.LONGEST_TAG, tags)
+            self._experiment,
+            start_time=started_ms,
+            run_name=name,
+            tags=entries.clipped(entries.LONGEST_TAG, tags),
         )
         return str(created.info.run_id)
 
@@ -222,6 +228,9 @@ class Writer:
             part = slice(start, start + BATCH)
             self._client.log_batch(run_id, metrics=measured[part], params=chosen[part], tags=told[part])
 
+    def _registered(self, run: RunRecord, bundle: Path) -> str:
+        return patiently(lambda: self._register(run, bundle))
+
     def _register(self, run: RunRecord, bundle: Path) -> str:
         """The version of the run's name that holds this artifact under these budgets, made unless it is there."""
         from mlflow.exceptions import MlflowException
@@ -238,7 +247,7 @@ class Writer:
             if tags.items() <= known.tags.items() and self._holds(known.source, bundle):
                 return f"{run.name}/{known.version}"
         source = self._source(bundle)
-        made = self._client.create_model_version(run.name, source, self._run_id, tags=tags)
+        made = self._client.create_model_version(run.name, source, self._run_id, tags=tags, description=tags["budgets"])
         return f"{run.name}/{made.version}"
 
     def _promote(self, run: RunRecord, promoted: Promoted) -> str:
@@ -252,6 +261,8 @@ class Writer:
         for key, text in told.items():
             self._client.set_tag(self._run_id, key, text)
             self._client.set_model_version_tag(run.name, version, key, text)
+        about = f"{told['promotion']}\n\n{self._client.get_model_version(run.name, version).tags.get('budgets', '')}"
+        self._client.update_model_version(run.name, version, about)
         registry.note(self._client, run.name, registry.outcome_line(run, version, told["promotion"]))
         return against
 
@@ -293,10 +304,12 @@ def connect(home: Path) -> tuple[MlflowClient, str]:
 def experiment_of(client: MlflowClient, uri: str, home: Path, name: str) -> str:
     """The id of the experiment of that name, made unless it is there."""
     if found := client.get_experiment_by_name(name):
+        for tag, text in entries.EXPERIMENT_TAGS.items() - found.tags.items():
+            client.set_experiment_tag(found.experiment_id, tag, text)
         return str(found.experiment_id)
     # a server has a place of its own; a database would take `mlruns` of whatever folder this process was started in
     place = None if uri.startswith(("http://", "https://")) else (home / "mlflow" / "artifacts").as_uri()
-    return str(client.create_experiment(name, artifact_location=place))
+    return str(client.create_experiment(name, artifact_location=place, tags=entries.EXPERIMENT_TAGS))
 
 
 def import_mlflow() -> None:
@@ -310,6 +323,13 @@ def import_mlflow() -> None:
 
     if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://")):
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - 0.6 s that the first connection would take
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in containers
+        return ""
 
 
 def _dataset(data: DataRecord) -> Any:

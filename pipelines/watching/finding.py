@@ -60,21 +60,27 @@ class FolderFinder:
     def look(self) -> Iterator[Found]:
         """Every whole checkpoint that was not given before in its present state."""
         try:
-            entries = sorted(self.folder.iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name))
+            entries = sorted(filter(self._is_candidate, self.folder.iterdir()), key=_age)
         except OSError as error:
             raise SourceError(f"{self.folder}: cannot be watched: {error.strerror}", "it is looked for again") from None
-        for entry in filter(self._is_candidate, entries):
+        unreadable: list[str] = []
+        for entry in entries:
             try:
                 state = _state(entry)
-                if self._given.get(entry.name) == state or not self._is_whole(entry, state):
+                if not state or self._given.get(entry.name) == state or not self._is_whole(entry, state):
                     continue
                 digest = digest_of(entry, self.trigger.marker)
                 if _state(entry) != state:  # written to while it was read
                     continue
             except FileNotFoundError:  # gone or renamed meanwhile
                 continue
-            self._given[entry.name] = state
+            except OSError as error:  # one that cannot be read keeps no other from being found
+                unreadable.append(f"{entry.name}: {error.strerror}")
+                continue
             yield Found(entry.name, entry.absolute(), digest)
+            self._given[entry.name] = state  # once it is remembered: a full disk gives it again
+        if unreadable:
+            raise SourceError(f"{self.folder}: cannot be read: {'; '.join(unreadable)}", "it is looked for again")
 
     def _is_candidate(self, entry: Path) -> bool:
         marker = self.trigger.marker
@@ -140,6 +146,13 @@ class UrlFinder:
 def _identity(info: dict[str, object]) -> str:
     tag = info.get("ETag") or info.get("etag")
     return str(tag or [info.get(key) for key in ("size", "mtime", "LastModified", "created")])
+
+
+def _age(entry: Path) -> tuple[int, str]:
+    try:
+        return entry.stat().st_mtime_ns, entry.name
+    except OSError:  # a link that leads nowhere, or gone meanwhile
+        return 0, entry.name
 
 
 def _state(entry: Path) -> State:

@@ -32,7 +32,13 @@ class Watcher:
         self._trouble, self._unannounced = "", ""
 
     def step(self) -> None:
-        """One look. What cannot be read now is said once, and looked for again."""
+        """One look. What cannot be read now, or remembered, is said once, and looked for again."""
+        try:
+            self._step()
+        except OSError as error:
+            self._trouble_with(f"{self.ledger.folder}: cannot be written: {error.strerror}")
+
+    def _step(self) -> None:
         self._find()
         self._settle_killed()
         prune(self.ledger.folder / "incoming", self.ledger.all())
@@ -43,6 +49,8 @@ class Watcher:
             if problem := self._announce(head):
                 self.ledger.update(head.digest, state="waiting")
                 self._trouble_with(problem)
+            else:
+                self._unannounced = ""
 
     def _find(self) -> None:
         trouble = ""
@@ -62,7 +70,7 @@ class Watcher:
     def _trouble_with(self, problem: str) -> None:
         if problem != self._unannounced:
             self._say(problem)
-        self._unannounced = problem
+            self._unannounced = problem
 
     def _settle_killed(self) -> None:
         for checkpoint in self.ledger.all():

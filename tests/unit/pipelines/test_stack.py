@@ -154,6 +154,19 @@ def test_nothing_up_is_said(tapeout: Command) -> None:
     assert (ended.code, ended.err) == (2, "\nnothing is up in this home\n\nhint: tapeout up\n\n")
 
 
+def test_a_second_one_that_starts_meanwhile_is_refused_and_an_open_address_is_said_first(
+    tapeout: Command, home: Path
+) -> None:
+    with locked(running.lock(home)):
+        ended = tapeout("up", "--host", "0.0.0.0")
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "listening on 0.0.0.0: whoever reaches it can start runs and read results, without a password\n"
+        "\nanother `tapeout up` is starting in this home\n\nhint: tapeout up --status\n\n"
+    )
+
+
 @contextmanager
 def up(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """`tapeout up` in a home, once it is up; killed at the end if it is still there."""

@@ -240,6 +240,33 @@ def test_files_of_a_run_in_another_database_are_in_the_home_and_not_where_it_was
     assert list((tmp_path / "here").iterdir()) == []
 
 
+def test_database_that_is_away_in_the_middle_and_comes_back_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, record = tmp_path / "away.db", run_record()
+    # a second of SQLite's own patience: what is held longer is away
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}?timeout=1")
+    with writer() as process:
+        tracker = MlflowTracker(tmp_path / "home", process)
+        tracker.start(start_of(record.model_copy(update={"promotion": None})))
+        assert process.first_answer(60)
+        held = sqlite3.connect(file, isolation_level=None)
+        held.execute("begin exclusive")
+        for stage in record.stages:
+            tracker.stage(stage)
+        bundle = tmp_path / "dist"
+        bundle.mkdir()
+        tracker.finish(record.model_copy(update={"bundle": bundle}), Attachments())
+        time.sleep(4)
+        held.execute("rollback")
+        tracked = tracker.tracked()
+
+    rows = held.execute("select status, count(*) from runs group by status").fetchall()
+    held.close()
+    assert (tracked.problem, tracked.model_version) == ("", f"{record.name}/1")
+    assert rows == [("FINISHED", 1 + len(record.stages))]
+
+
 def test_writer_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with writer() as process:

@@ -1,0 +1,114 @@
+"""A watched folder, and the watch's own memory, that cannot be read or written for a while."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from test_store_full_disk import fill_bytes, small_disk
+from test_watching import Landing, landing
+
+__all__ = ["landing", "small_disk"]
+
+
+def test_a_link_that_leads_nowhere_or_to_itself_keeps_no_other_from_being_found(landing: Landing) -> None:
+    for name, target in (("gone.gguf", "none"), ("loop.gguf", "loop.gguf")):
+        (landing.landing / name).symlink_to(target)
+        (landing.landing / f"{name}.done").touch()
+    landing.drop("a.gguf", "bytes")
+
+    landing.watcher().step()
+
+    assert landing.announced == ["a.gguf"]
+    assert landing.states() == {"a.gguf": "announced"}
+
+
+@pytest.fixture
+def not_root() -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+
+
+def test_an_unreadable_checkpoint_is_said_once_and_keeps_no_other_from_being_found(
+    landing: Landing, not_root: None
+) -> None:
+    closed = landing.drop("closed.gguf", "bytes of another")
+    closed.chmod(0)
+    landing.drop("open.gguf", "bytes")
+    watcher = landing.watcher()
+    watcher.step()
+    watcher.step()
+    assert landing.announced == ["open.gguf"]
+    assert [line for line in landing.said if "cannot be read" in line] == [
+        f"{landing.landing}: cannot be read: closed.gguf: Permission denied"
+    ]
+
+    closed.chmod(0o600)
+    watcher.step()
+
+    assert landing.states() == {"closed.gguf": "waiting", "open.gguf": "announced"}
+
+
+def test_an_unreadable_folder_is_said_and_watched_again(landing: Landing, not_root: None) -> None:
+    landing.landing.chmod(0)
+    watcher = landing.watcher()
+    watcher.step()
+    landing.landing.chmod(0o700)
+    landing.drop("a.gguf", "bytes")
+    watcher.step()
+
+    assert landing.said[0] == f"{landing.landing}: cannot be watched: Permission denied"
+    assert landing.announced == ["a.gguf"]
+
+
+def test_a_checkpoint_that_a_full_disk_cuts_off_is_not_whole_until_its_writer_says_so(
+    landing: Landing, small_disk: Path
+) -> None:
+    landing.landing.rmdir()
+    landing.landing.symlink_to(small_disk)
+    watcher = landing.watcher()
+    fill_bytes(small_disk, 1)
+    with pytest.raises(OSError, match="No space left"):
+        (small_disk / "a.gguf").write_bytes(bytes(100_000))
+    watcher.step()
+    assert landing.announced == []
+
+    (small_disk / "filler").unlink()
+    landing.drop("a.gguf", "whole")
+    watcher.step()
+
+    assert landing.announced == ["a.gguf"]
+
+
+def test_a_full_disk_of_the_watch_itself_loses_no_checkpoint(landing: Landing, small_disk: Path) -> None:
+    landing.home.symlink_to(small_disk)
+    watcher = landing.watcher()
+    landing.drop("a.gguf", "bytes")
+    fill_bytes(small_disk, 0)
+    watcher.step()
+    watcher.step()
+    assert landing.announced == []
+    assert landing.said == [f"{watcher.ledger.folder}: cannot be written: No space left on device"]
+
+    (small_disk / "filler").unlink()
+    watcher.step()
+
+    assert landing.announced == ["a.gguf"]
+    assert landing.states() == {"a.gguf": "announced"}
+
+
+@pytest.mark.parametrize(("age_s", "times"), [(-86_400, 2), (86_400, 2), (10, 1), (-10, 1)])
+def test_a_clock_that_jumps_makes_an_announcement_late_at_most_and_loses_nothing(
+    landing: Landing, age_s: float, times: int
+) -> None:
+    watcher = landing.watcher()
+    landing.drop("a.gguf", "bytes")
+    watcher.step()
+    moment = (datetime.now(UTC) - timedelta(seconds=age_s)).isoformat(timespec="seconds")
+    watcher.ledger.update(watcher.ledger.all()[0].digest, announced=moment)
+
+    watcher.step()
+
+    assert landing.announced == ["a.gguf"] * times
