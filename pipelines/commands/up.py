@@ -36,9 +36,10 @@ def command(
     from pipelines.errors import UserError
     from pipelines.home import home
     from pipelines.stack.running import running
+    from pipelines.stack.supervise import health
 
     if stack := running(home()):
-        return _show(stack, as_json, "already up")
+        return _show(stack, as_json, "already up", health(stack))
     if status:
         raise UserError("nothing is up in this home", "tapeout up")
     places = _places(host, prefect_port, mlflow_port, postgres)
@@ -56,7 +57,7 @@ def _run(places: Places, as_json: bool) -> None:
         _say(f"listening on {places.host}: whoever reaches it can start runs and read results, without a password")
     try:
         with stack(places, _say) as (up, children):
-            _show(up, as_json, "up")
+            _show(up, as_json, "up", dict.fromkeys(up.health, True))  # each has just answered
             try:
                 keep_up(children, FlowRuns(places.home, up.api, up.pool), _say)
             except KeyboardInterrupt:
@@ -78,11 +79,9 @@ def _places(host: str, prefect_port: int | None, mlflow_port: int | None, postgr
     return Places(home(), host, prefect, worker, mlflow, *stores)
 
 
-def _show(stack: Running, as_json: bool, what: str) -> None:
+def _show(stack: Running, as_json: bool, what: str, well: dict[str, bool]) -> None:
     from pipelines.errors import UserError
-    from pipelines.stack.supervise import health
 
-    well = health(stack)
     addresses = {"Prefect": stack.prefect, "MLflow": stack.mlflow, "worker": f"{stack.worker}/health"}
     if as_json:
         found = {name: {"address": url, "well": well[name]} for name, url in addresses.items()}

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipelines.building.tethered import TETHER, run_module
 from pipelines.errors import ToolFailed, last_lines
 
-START_LIMIT_S, STOP_LIMIT_S, ANSWER_LIMIT_S, POLL_S = 300.0, 10.0, 2.0, 0.1
+START_LIMIT_S, STOP_LIMIT_S, ANSWER_LIMIT_S, POLL_S = 300.0, 10.0, 5.0, 0.1
 COLLECT_LATER = "import gc; gc.disable(); later = threading.Timer(20, gc.enable); later.daemon = True; later.start()\n"
 """Importing a server makes no garbage, and looking for it takes a sixth of the time."""
 
@@ -112,7 +112,7 @@ class Child:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of the address is answered with success within two seconds."""
+    """Whether a GET of the address is answered with success within five seconds."""
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({})
     )  # a proxy cannot reach this machine's loopback
