@@ -186,6 +186,8 @@ def problems(models: list[Path], kills: list[Kill], found: Evening) -> Iterator[
     halted = len(models) - passed
     if (found.versions, found.runs.get("FINISHED", 0)) != (passed, passed):
         yield f"{found.versions} versions and {found.runs} runs for {passed} that passed"
+    if found.runs.get("RUNNING", 0):
+        yield f"{found.runs['RUNNING']} runs of killed workers are shown as running"
     if found.runs.get("FAILED", 0) != halted:
         yield f"{found.runs} runs for {halted} that were halted"
     promoted = sum(text.startswith("promoted: ") for text in found.promotions)

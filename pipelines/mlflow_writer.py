@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -165,7 +166,8 @@ class Writer:
     def answer(self, answers: IO[str], **news: Any) -> None:
         """Say what is known so far."""
         self._tracked = self._tracked.model_copy(update=news)
-        print(self._tracked.model_dump_json(), file=answers, flush=True)
+        with suppress(BrokenPipeError):  # killed before it heard: the run still has to be marked as that
+            print(self._tracked.model_dump_json(), file=answers, flush=True)
 
     def stage(self, record: StageRecord) -> None:
         """A nested run for one stage."""

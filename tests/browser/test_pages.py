@@ -22,7 +22,8 @@ from pipelines.home import home as users_home  # noqa: E402
 from pipelines.progress import Silent  # noqa: E402
 from pipelines.records import RunRecord  # noqa: E402
 
-pytestmark = pytest.mark.browser
+# the second: MLflow's own use of SQLAlchemy
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OUT, NAME = ROOT / "build/screenshots", "digits-by-day"
 STEPS = [{"quantize_onnx": {"examples": 100, "reduce_range": True}}, "onnxruntime"]
