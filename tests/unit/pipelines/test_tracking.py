@@ -352,3 +352,18 @@ def test_comparison_is_a_parent_with_a_page_and_a_child_for_each_run(
     metrics = store.table("metrics", passed)
     assert metrics["perplexity"] == pytest.approx(30.45 * 1.0139)
     assert (metrics["bits_a_weight"], metrics["seconds_to_produce"]) == (8.196, pytest.approx(30.7))
+
+
+def test_orchestrator_that_is_killed_before_it_hears_anything_leaves_a_killed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with writer() as process:
+        assert process.process.stdout is not None
+        process.process.stdout.close()
+        MlflowTracker(tmp_path, process).start(start_of(run_record()))
+    process.process.wait(60)
+
+    connection = sqlite3.connect(database(tmp_path))
+    assert connection.execute("select status from runs").fetchall() == [("KILLED",)]
+    connection.close()
