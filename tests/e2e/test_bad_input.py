@@ -93,7 +93,7 @@ def test_evaluation_text_shorter_than_a_window_is_refused(fresh: Program, tiny: 
     (tmp_path / "text.txt").write_text("the quick brown fox")
     ended = run(fresh, tmp_path, {"path": str(tiny)}, ["gguf"], data={"evaluation": {"path": "text.txt"}})
 
-    message = refused(fresh, ended, ["gguf", "measure:tokens", "source"])
+    message = refused(fresh, ended, ["gguf", "measure:tokenizer", "measure:tokens", "source"])
     assert message.startswith("evaluation text: ")
     assert " tokens are less than two windows of 64\n\nhint: give a longer text, or a smaller" in message
 
