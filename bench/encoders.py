@@ -13,14 +13,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
 from bench._homes import fetched, latest_record, new_home, renew_store
 from bench._processes import TAPEOUT, run, variables
 from bench._results import Goal, finish, parser_of, terminal
-from pipelines.comparing_runs import result_of
+from bench.vision import metrics_of, told
 from pipelines.measures import Metric
 from pipelines.records import RunRecord
 from pipelines.reporting import display
@@ -40,14 +39,13 @@ def main() -> int:
         records = {name: ran(name, home, options.set) for name in NAMES}
     found = {name: metrics_of(record) for name, record in records.items()}
     terminal().print(table(found))
-    details: dict[str, JsonValue] = {
-        "n": 1,
-        "runs": {
-            name: {"status": records[name].status, "metrics": {key: item.model_dump() for key, item in each.items()}}
-            for name, each in found.items()
-        },
-    }
-    return finish(options.results, "encoders", "MiniLM at INT8, CPU runtimes", goals(records, found, options), details)
+    return finish(
+        options.results,
+        "encoders",
+        "MiniLM at INT8, CPU runtimes",
+        goals(records, found, options),
+        told(records, found),
+    )
 
 
 def arguments() -> argparse.Namespace:
@@ -66,14 +64,6 @@ def ran(name: str, home: Path, changes: list[str]) -> RunRecord:
     if ended.code > 1:
         ended.checked()
     return latest_record(home)
-
-
-def metrics_of(record: RunRecord) -> dict[str, Metric]:
-    """Of the last stage that was measured."""
-    stage = result_of(record)
-    assert stage is not None
-    assert stage.report is not None
-    return stage.report.metrics
 
 
 def table(found: dict[str, dict[str, Metric]]) -> Table:

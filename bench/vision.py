@@ -42,14 +42,13 @@ def main() -> int:
             records = {name: ran(name, home, api) for name in EXPECTED}
     found = {name: metrics_of(record) for name, record in records.items()}
     terminal().print(table(records, found))
-    details: dict[str, JsonValue] = {
-        "n": 1,
-        "runs": {
-            name: {"status": records[name].status, "metrics": {key: item.model_dump() for key, item in each.items()}}
-            for name, each in found.items()
-        },
-    }
-    return finish(options.results, "vision", "CIFAR-10 network, CPU runtimes", goals(records, found, options), details)
+    return finish(
+        options.results,
+        "vision",
+        "CIFAR-10 network, CPU runtimes",
+        goals(records, found, options),
+        told(records, found),
+    )
 
 
 def arguments() -> argparse.Namespace:
@@ -75,6 +74,17 @@ def metrics_of(record: RunRecord) -> dict[str, Metric]:
     assert stage is not None
     assert stage.report is not None
     return stage.report.metrics
+
+
+def told(records: dict[str, RunRecord], found: dict[str, dict[str, Metric]]) -> dict[str, JsonValue]:
+    """What the file keeps of one run of each config."""
+    return {
+        "n": 1,
+        "runs": {
+            name: {"status": records[name].status, "metrics": {key: item.model_dump() for key, item in each.items()}}
+            for name, each in found.items()
+        },
+    }
 
 
 def table(records: dict[str, RunRecord], found: dict[str, dict[str, Metric]]) -> Table:

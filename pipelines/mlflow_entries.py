@@ -118,10 +118,6 @@ def start_tags(run: RunStart) -> dict[str, str]:
     }
 
 
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it MLflow's pages show traces, judges and prompts beside the runs."""
-
-
 def started_ms(run: RunStart) -> int | None:
     """Since 1970: the run began before its MLflow process had anything to say."""
     return int(datetime.fromisoformat(run.started).timestamp() * 1000) if run.started else None

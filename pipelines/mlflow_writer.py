@@ -306,12 +306,10 @@ def connect(home: Path) -> tuple[MlflowClient, str]:
 def experiment_of(client: MlflowClient, uri: str, home: Path, name: str) -> str:
     """The id of the experiment of that name, made unless it is there."""
     if found := client.get_experiment_by_name(name):
-        for tag, text in entries.EXPERIMENT_TAGS.items() - found.tags.items():
-            client.set_experiment_tag(found.experiment_id, tag, text)
         return str(found.experiment_id)
     # a server has a place of its own; a database would take `mlruns` of whatever folder this process was started in
     place = None if uri.startswith(("http://", "https://")) else (home / "mlflow" / "artifacts").as_uri()
-    return str(client.create_experiment(name, artifact_location=place, tags=entries.EXPERIMENT_TAGS))
+    return str(client.create_experiment(name, artifact_location=place))
 
 
 def import_mlflow() -> None:

@@ -13,7 +13,6 @@ from typing import Any
 from stages._awq import BITS, Made, Settings, gemm, refuse_shapes
 from stages._older_checkpoint import as_transformers_4
 from stages._saved_tensors import finite
-from stages.base import Refused
 
 CLIPPED_TOGETHER = 64
 
@@ -22,10 +21,8 @@ def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Mad
     """The checkpoint, from windows of token ids of shape (n, length).
 
     Raises:
-        Refused: symmetric groups, a layer that it cannot group or clip, NaN or infinity in a layer.
+        Refused: a layer that it cannot group or clip, NaN or infinity in a layer.
     """
-    if settings.symmetric:
-        raise Refused("AutoAWQ packs no symmetric groups", "`symmetric: false`, or another `backend`")
     import torch
     from awq import AutoAWQForCausalLM
 

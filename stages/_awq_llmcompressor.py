@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages._awq import BITS, Made, Settings, refuse_shapes
+from stages._causal_lm import load_lm
 from stages._saved_tensors import saved
 
 
@@ -16,13 +17,10 @@ def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Mad
     Raises:
         Refused: a layer that the groups do not divide, NaN or infinity in a layer.
     """
-    import torch
     from datasets import Dataset
     from llmcompressor import oneshot
-    from transformers import AutoModelForCausalLM
 
-    torch.set_num_threads(settings.threads)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    model = load_lm(folder, settings.threads)
     refuse_shapes(model, settings)
     ones = [[1] * rows.shape[1]] * len(rows)
     if settings.device == "cpu":

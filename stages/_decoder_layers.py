@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.base import Refused
+from stages._causal_lm import layers_of as blocks_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,26 +79,6 @@ class Layers:
             hook.remove()
 
 
-def opened(folder: Path, threads: int, device: str) -> Any:
-    """A folder's model in float32; nothing is fetched, no code of the folder is executed.
-
-    Raises:
-        Refused: transformers knows no such model.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    torch.set_num_threads(threads)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
-    except (ValueError, OSError, KeyError) as error:
-        what = " ".join(str(error).split())
-        raise Refused(f"transformers cannot load the folder: {what}", "use a causal language model it knows") from error
-    return model.eval().to(device)
-
-
 def layers_of(model: Any, rows: NDArray[np.int64]) -> tuple[Layers, Any]:
     """The model's layers and what comes into the first for every window: shape (windows, length, width).
 
@@ -108,16 +87,7 @@ def layers_of(model: Any, rows: NDArray[np.int64]) -> tuple[Layers, Any]:
     """
     import torch
 
-    blocks = next(
-        (
-            module
-            for module in model.base_model.children()
-            if isinstance(module, torch.nn.ModuleList) and len(module) == model.config.num_hidden_layers
-        ),
-        None,
-    )
-    if blocks is None:
-        raise Refused(f"{type(model).__name__} has no list of decoder layers", "use another model")
+    blocks = blocks_of(model)
     caught: list[Any] = []
     arguments: dict[str, Any] = {}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from stages._awq import Settings
 from stages._awq_autoawq import quantized as by_autoawq
@@ -35,6 +35,14 @@ class QuantizeAwq(Stage):
     windows: int = Field(32, ge=1, description="calibration windows, spread evenly over the calibration text")
     window: int = Field(512, ge=16, description="tokens a window")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where it is computed")
+
+    @model_validator(mode="after")
+    def _packs_what_the_backend_can(self) -> Self:
+        if self.backend == "autoawq" and self.symmetric:
+            raise ValueError(
+                "`backend: autoawq` packs no symmetric groups: set `symmetric: false`, or take another backend"
+            )
+        return self
 
     @property
     def environment(self) -> str:

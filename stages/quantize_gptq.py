@@ -8,9 +8,10 @@ from pydantic import Field, JsonValue, model_validator
 
 from stages._calibration import INPUT
 from stages._calibration_text import fast_tokenizer, required_text, windows
+from stages._causal_lm import load_lm
 from stages._checkpoint import quantized_facts, write_checkpoint
 from stages._cuda import without_cuda
-from stages._decoder_layers import layers_of, opened
+from stages._decoder_layers import layers_of
 from stages._gptq import Settings
 from stages._gptq_auto import quantized as by_auto_gptq
 from stages._gptq_walk import refuse_group_size, walk
@@ -100,7 +101,7 @@ class QuantizeGptq(Stage):
 
         if self.device == "cuda" and not torch.cuda.is_available():
             raise Refused("`device: cuda`, and torch finds no CUDA device", "set `device: cpu`")
-        loaded = opened(model.path, context.threads, self.device)
+        loaded = load_lm(model.path, context.threads).to(self.device)
         with torch.inference_mode():
             layers, hidden = layers_of(loaded, rows if rows is not None else _one_window())
             refuse_group_size(layers, self.settings)

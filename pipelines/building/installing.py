@@ -22,9 +22,11 @@ from pipelines.progress import Bar
 HEALTH_CHECK = """
 import importlib, importlib.metadata, json, sys
 sys.modules["openvino_telemetry"] = None  # OpenVINO and NNCF would report their use to their vendor
+# ahead of the imports: setuptools puts its vendored packages on the path, of other versions than those installed
+installed = {found.metadata["Name"]: found.version for found in importlib.metadata.distributions()}
 for module in sys.argv[1:]:
     importlib.import_module(module)
-print(json.dumps({found.metadata["Name"]: found.version for found in importlib.metadata.distributions()}))
+print(json.dumps(installed))
 """
 STEP = re.compile(r"\s*(?P<verb>Collecting|Processing|Downloading|Building wheel for) (?P<what>\S+)")
 NOT_INSTALLED = re.compile(r"\S+ \S+ requires (\S+), which is not installed\.")

@@ -3,28 +3,20 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.torch import load_file, save_file
 
 from stages import _awq_autoawq
-from stages._quantized import floats, quantization
-from stages.base import Artifact, Refused
+from stages.base import Artifact
 from stages.quantize_awq import QuantizeAwq
-from tests.toolchain.gptq.tiny_text import calibration, make, run
+from tests.toolchain.gptq.tiny_text import calibration, changed, make_uneven, run
 
-FIRST = "model.layers.0"
 SMALL = QuantizeAwq(backend="autoawq", group_size=32, symmetric=False, windows=8, window=32)
 
 
 @pytest.fixture(scope="module")
 def hf(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """As transformers 5 saves it, rope_theta inside rope_parameters; every fourth input has larger weights."""
-    made = make(tmp_path_factory.mktemp("tiny") / "hf", width=128)
-    tensors = load_file(made.path / "model.safetensors")
-    for part in "qkv":
-        tensors[f"{FIRST}.self_attn.{part}_proj.weight"][:, ::4] *= 8
-    save_file(tensors, made.path / "model.safetensors", metadata={"format": "pt"})
+    """As transformers 5 saves it: rope_theta inside rope_parameters."""
+    made = make_uneven(tmp_path_factory.mktemp("tiny") / "hf")
     file = made.path / "config.json"
     told = json.loads(file.read_text())
     del told["rope_theta"]
@@ -35,18 +27,6 @@ def hf(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return calibration(tmp_path_factory.mktemp("text") / "text")
-
-
-def changed(hf: Artifact, made: Artifact) -> float:
-    """How much of what the first layer's norm and q_proj do together is another, in parts of it."""
-    how, before = quantization(made.path), load_file(hf.path / "model.safetensors")
-    assert how is not None
-    after = dict(floats(made.path, how))
-    was, now = (
-        np.asarray(of[f"{FIRST}.self_attn.q_proj.weight"]) * np.asarray(of[f"{FIRST}.input_layernorm.weight"])
-        for of in (before, after)
-    )
-    return float(np.abs(now - was).mean() / np.abs(was).mean())
 
 
 def test_the_checkpoint_keeps_the_model(hf: Artifact, text: Artifact, tmp_path: Path) -> None:
@@ -67,8 +47,3 @@ def test_autoawqs_own_quantizer_leaves_the_first_scales_it_tries_in_the_weights(
     broken, _ = run(SMALL, hf, tmp_path / "broken", calibration=text)
 
     assert changed(hf, broken) > 3 * changed(hf, kept)
-
-
-def test_symmetric_groups_are_refused(hf: Artifact, text: Artifact, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="AutoAWQ packs no symmetric groups"):
-        run(SMALL.model_copy(update={"symmetric": True}), hf, tmp_path / "awq", calibration=text)

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from stages._calibration_text import CalibrationText
+from stages._quantized import floats, quantization
 from stages.base import Artifact, Context, Produced, Stage
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog looks at it. "
 VOCABULARY, CONTEXT, END = 320, 128, "<end>"
+FIRST = "model.layers.0"
 
 
 def make(folder: Path, template: bool = True, width: int = 64) -> Artifact:
@@ -38,6 +41,28 @@ def make(folder: Path, template: bool = True, width: int = 64) -> Artifact:
     if template:
         (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
     return Artifact(kind="hf", path=folder, digest="0", facts={"parameters": 1, "licence": "MIT"})
+
+
+def make_uneven(folder: Path) -> Artifact:
+    """The model, wide enough to clip, whose first attention has larger weights at every fourth input."""
+    made = make(folder, width=128)
+    tensors = load_file(folder / "model.safetensors")
+    for part in "qkv":
+        tensors[f"{FIRST}.self_attn.{part}_proj.weight"][:, ::4] *= 8
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return made
+
+
+def changed(hf: Artifact, made: Artifact) -> float:
+    """How much of what the first layer's norm and q_proj do together is another, in parts of it."""
+    how, before = quantization(made.path), load_file(hf.path / "model.safetensors")
+    assert how is not None
+    after = dict(floats(made.path, how))
+    was, now = (
+        np.asarray(of[f"{FIRST}.self_attn.q_proj.weight"]) * np.asarray(of[f"{FIRST}.input_layernorm.weight"])
+        for of in (before, after)
+    )
+    return float(np.abs(now - was).mean() / np.abs(was).mean())
 
 
 def run(stage: Stage, model: Artifact, out: Path, **inputs: Artifact) -> tuple[Artifact, Produced]:

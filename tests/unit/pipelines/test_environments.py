@@ -127,6 +127,17 @@ def test_libraries_that_changed_under_an_environment_are_told(wheels: Path, envi
     assert environments.health("small") == told
 
 
+def test_packages_that_an_import_puts_on_the_path_are_no_change(wheels: Path, environments: Environments) -> None:
+    vendored = wheels.parent / "vendored" / "tiny-0.9.dist-info"
+    vendored.mkdir(parents=True)
+    (vendored / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny\nVersion: 0.9\n")
+    packages.wheel(wheels, "tiny", "1.2", code=f"import sys\nsys.path.append({str(vendored.parent)!r})\n")
+    lock(environments, "small", "tiny==1.2")
+    environments.build("small", Silent())
+
+    assert environments.health("small") is None
+
+
 def test_a_changed_pin_is_another_environment_and_remove_takes_both(wheels: Path, environments: Environments) -> None:
     packages.wheel(wheels, "tiny", "1.0")
     packages.wheel(wheels, "tiny", "2.0")
