@@ -18,6 +18,8 @@ TYPES = {
 """numpy's and ONNX's names, and Triton's."""
 BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
 MAX_BATCH = 64
+NUMBER = "dims: [1] reshape { shape: [] }"
+"""A number an example: Triton takes no empty dims."""
 RTX = """# The engines are TensorRT for RTX's. The stock server's `tensorrt` backend opens those of the full TensorRT:
 # these need a backend that is built against TensorRT for RTX.
 """
@@ -88,7 +90,8 @@ def _tensors(side: str, facts: JsonValue, batched: bool) -> str:
     found = []
     for name, (shape, dtype) in _described(facts).items():
         dims = [size if isinstance(size, int) else -1 for size in shape[int(batched) :]]
-        found.append(f'  {{ name: "{name}" data_type: {TYPES[dtype]} dims: {dims} }}')
+        shaped = f"dims: {dims}" if dims else NUMBER
+        found.append(f'  {{ name: "{name}" data_type: {TYPES[dtype]} {shaped} }}')
     return f"{side} [\n" + ",\n".join(found) + "\n]\n"
 
 

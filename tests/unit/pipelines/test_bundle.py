@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from pathlib import Path
 
@@ -230,101 +229,3 @@ def test_server_says_the_way_out_when_there_is_none(artifact: Artifact, tmp_path
 def test_kind_without_a_server_gets_no_script(artifact: Artifact, tmp_path: Path) -> None:
     bundle = packaged(artifact.model_copy(update={"kind": "hf"}), tmp_path)
     assert serve_command(bundle) is None
-
-
-def vision_model(folder: Path, kind: str, *files: str, batch: str | int = "batch", **facts: object) -> Artifact:
-    """A classifier's artifact, as far as a bundle looks at it."""
-    folder.mkdir()
-    for file in files:
-        (folder / file).write_text(file)
-    tensors = {
-        "inputs": {"image": {"shape": [batch, 3, 32, 32], "dtype": "float32"}},
-        "outputs": {"scores": {"shape": [batch, 10], "dtype": "float16"}},
-    }
-    made = {"kind": kind, "path": folder, "digest": DIGESTS["quantize_gguf"], "facts": {**tensors, **facts}}
-    return Artifact.model_validate(made)
-
-
-def triton_config(bundle: Path) -> str:
-    return (bundle / "triton" / "smol-q6k" / "config.pbtxt").read_text()
-
-
-CONFIG_PBTXT = """\
-name: "smol-q6k"
-backend: "onnxruntime"
-max_batch_size: 64
-input [
-  { name: "image" data_type: TYPE_FP32 dims: [3, 32, 32] }
-]
-output [
-  { name: "scores" data_type: TYPE_FP16 dims: [10] }
-]
-dynamic_batching { max_queue_delay_microseconds: 100 }
-instance_group [ { kind: KIND_CPU } ]
-"""
-
-
-def test_onnx_model_comes_with_a_program_that_predicts_and_a_triton_repository(tmp_path: Path) -> None:
-    bundle = packaged(vision_model(tmp_path / "artifact", "onnx", "model.onnx", "model.onnx.data"), tmp_path)
-
-    compile((bundle / "predict.py").read_text(), "predict.py", "exec")
-    assert triton_config(bundle) == CONFIG_PBTXT
-    served = bundle / "triton" / "smol-q6k" / "1"
-    assert {path.name: path.read_text() for path in served.iterdir()} == {
-        "model.onnx": "model.onnx",
-        "model.onnx.data": "model.onnx.data",
-    }
-    assert check_files(bundle) == []
-
-
-def test_model_of_a_gpu_provider_is_served_by_it(tmp_path: Path) -> None:
-    bundle = packaged(vision_model(tmp_path / "artifact", "onnx", "model.onnx", provider="tensorrt"), tmp_path)
-
-    wanted = "providers=['TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider']"
-    assert wanted in (bundle / "predict.py").read_text()
-    assert "onnxruntime-gpu" in (bundle / "requirements.txt").read_text().split()
-    assert triton_config(bundle).splitlines()[-2:] == [
-        "instance_group [ { kind: KIND_GPU } ]",
-        'optimization { execution_accelerators { gpu_execution_accelerator [ { name: "tensorrt" } ] } }',
-    ]
-
-
-def test_openvino_model_comes_with_both(tmp_path: Path) -> None:
-    model = vision_model(tmp_path / "artifact", "openvino", "openvino.xml", "openvino.bin", hint="throughput")
-    record = run_record()
-    last = record.stages[-1].model_copy(update={"tool_versions": {"openvino": "2026.4.1"}})
-    bundle = packaged(model, tmp_path, record.model_copy(update={"stages": (*record.stages[:-1], last)}))
-
-    compile((bundle / "predict.py").read_text(), "predict.py", "exec")
-    assert "'PERFORMANCE_HINT': 'THROUGHPUT'" in (bundle / "predict.py").read_text()
-    assert triton_config(bundle) == CONFIG_PBTXT.replace("onnxruntime", "openvino")
-    assert (bundle / "triton" / "smol-q6k" / "1" / "model.xml").read_text() == "openvino.xml"
-    assert (bundle / "triton" / "smol-q6k" / "1" / "model.bin").read_text() == "openvino.bin"
-    numpy, openvino, pillow = (bundle / "requirements.txt").read_text().splitlines()
-    assert openvino == "openvino==2026.4.1"
-    assert all(re.fullmatch(r"(numpy|pillow)==[\d.]+", pin) for pin in (numpy, pillow))
-
-
-def test_triton_picks_the_engine_by_compute_capability(tmp_path: Path) -> None:
-    engines = {"7.5": {"file": "engine_sm75.engine"}, "8.9": {"file": "engine_sm89.engine"}}
-    files = [engine["file"] for engine in engines.values()]
-    profile = [[1, 3, 32, 32], [8, 3, 32, 32], [32, 3, 32, 32]]
-    bundle = packaged(
-        vision_model(tmp_path / "artifact", "tensorrt", *files, engines=engines, profile=profile), tmp_path
-    )
-
-    lines = triton_config(bundle).splitlines()
-    assert lines[2:5] == ['name: "smol-q6k"', 'backend: "tensorrt"', "max_batch_size: 32"]
-    assert lines[-2:] == [
-        "instance_group [ { kind: KIND_GPU } ]",
-        'cc_model_filenames [ { key: "7.5" value: "engine_sm75.engine" }, { key: "8.9" value: "engine_sm89.engine" } ]',
-    ]
-    assert (bundle / "triton" / "smol-q6k" / "1" / "engine_sm89.engine").read_text() == "engine_sm89.engine"
-
-
-def test_triton_does_not_batch_what_takes_a_fixed_number(tmp_path: Path) -> None:
-    lines = triton_config(packaged(vision_model(tmp_path / "artifact", "onnx", "model.onnx", batch=4), tmp_path))
-
-    assert "max_batch_size: 0\n" in lines
-    assert "dims: [4, 3, 32, 32]" in lines
-    assert "dynamic_batching" not in lines
