@@ -15,7 +15,7 @@ from pipelines.budget import Budget
 from pipelines.challenging import challenge, kept, subject_of, without_comparison
 from pipelines.comparing import Candidate, compare
 from pipelines.config import LoadedConfig
-from pipelines.data.calibration_doubts import calibration_doubts
+from pipelines.data.calibration_doubts import stage_doubts
 from pipelines.data.example_sets import ExampleSets, read_examples
 from pipelines.data.retrieval import RetrievalSets, read_retrieval
 from pipelines.data.texts import Texts, read_texts
@@ -86,7 +86,7 @@ class Pipeline:
     last_passed: Artifact | None = None
     deployable: Artifact | None = None
     promoted: Promoted | None = None
-    _doubt: str = ""
+    _doubts: Mapping[str, str] = field(default_factory=dict)
     _tracked: set[int] = field(default_factory=set)
     _first_opened: dict[str, Subject] = field(default_factory=dict)
 
@@ -151,11 +151,12 @@ class Pipeline:
         found: Data
         if self.loaded.config.data.of_images:
             found = read_examples(self.loaded, shop.store, cache, shop.progress)
+            self._doubts = found.doubts
         elif self.loaded.config.of_embeddings:
             found = read_retrieval(self.loaded, cache, shop.progress)
         else:
             found = read_texts(self.loaded, shop.store, cache, shop.progress)
-            self._doubt = found.doubt
+            self._doubts = found.doubts
         self.data = found.record
         return found
 
@@ -200,8 +201,7 @@ class Pipeline:
             kept = log if log.exists() else None
             self._keep(empty.model_copy(update={"status": "failed", "message": str(error), "log": kept}))
             raise
-        doubts = calibration_doubts(self._doubt, empty.fields, made.entry.facts) if CALIBRATION in inputs else ()
-        self._record(made, empty, doubts)
+        self._record(made, empty, stage_doubts(self._doubts, inputs, empty.fields, made.entry.facts))
         return made.artifact
 
     def measure(self, measurer: Measurer, planned: PlannedStep, model: Artifact) -> None:

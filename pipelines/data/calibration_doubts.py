@@ -1,10 +1,27 @@
-"""What a report warns of where a stage learnt from text that may not suit: its language, and how little there was."""
+"""What a report warns of where a stage learnt from data that may not suit: their language, their classes, how few."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pydantic import JsonValue
+
+from pipelines.beside import CALIBRATION, TRAINING
+
+
+def stage_doubts(
+    doubts: Mapping[str, str],
+    inputs: Collection[str],
+    fields: Mapping[str, JsonValue],
+    facts: Mapping[str, JsonValue],
+) -> tuple[str, ...]:
+    """Sentences for a stage that was given those inputs; `doubts` are the data's own, by the name of the input."""
+    calibrating, training = (doubts.get(name, "") if name in inputs else "" for name in (CALIBRATION, TRAINING))
+    found = calibration_doubts(calibrating, fields, facts) if CALIBRATION in inputs else ()
+    looked_at = facts.get("calibration_examples")
+    if calibrating and isinstance(looked_at, int):
+        found += (f"{calibrating}; {looked_at:,} of them were looked at",)
+    return (*found, training) if training else found
 
 
 def calibration_doubts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,15 @@ CODE = tuple(ROOT / path for path in ("pipelines/data/images.py", "pipelines/dat
 
 @dataclass(frozen=True)
 class ExampleSets:
-    """Artifacts of kind `examples`: `given` are those that stages get, by input name; `record` names the evaluation."""
+    """Artifacts of kind `examples`: `given` are those that stages get, by input name; `record` names the evaluation.
+
+    `doubts` says why one of `given` may not do, where it may not.
+    """
 
     evaluation: Artifact
     given: Mapping[str, Artifact]
     record: DataRecord
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_examples(loaded: LoadedConfig, store: Store, cache: Path, progress: Progress) -> ExampleSets:
@@ -47,14 +51,16 @@ def read_examples(loaded: LoadedConfig, store: Store, cache: Path, progress: Pro
     given: dict[str, Artifact] = {
         part: reading.published(store, part) for part in GIVEN if getattr(loaded.config.data, part)
     }
+    doubts: dict[str, str] = {}
     for part, artifact in given.items():
         _check_disjoint(evaluation, artifact, part)
         if warning := images.one_class(Examples.load(artifact.path).labels):
-            progress.say(f"{part}: {warning}")
+            doubts[part] = f"{part}: {warning}"
+            progress.say(doubts[part])
     count = len(Examples.load(evaluation.path))
     name = name_of(loaded.config.data.evaluation)
     record = DataRecord(name=name, digest=evaluation.digest, documents=count, tokens=0)
-    return ExampleSets(evaluation, given, record)
+    return ExampleSets(evaluation, given, record, doubts)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,11 @@ class Texts:
     training: Artifact | None = None
     doubt: str = ""
 
+    @property
+    def doubts(self) -> dict[str, str]:
+        """The doubt by the name of the input that it is about."""
+        return {CALIBRATION: self.doubt} if self.doubt else {}
+
 
 def read_texts(loaded: LoadedConfig, store: Store, cache: Path, progress: Progress) -> Texts:
     """Read the evaluation text, the tasks' questions, the calibration and the training text; `cache` keeps them.
