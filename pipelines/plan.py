@@ -306,7 +306,7 @@ def _planned(config: PipelineConfig, kind: str) -> Iterator[PlannedStep]:
     for number, step in enumerate(config.steps, 1):
         gives = type(step.stage).produces
         opens = opener(config, number, gives)
-        reason = (opens and type(opens).cannot_measure()) or ""
+        reason = (opens and opens.cannot_measure()) or ""
         yield PlannedStep(number, step, kind, gives, None if reason else opens, reason)
         kind = kind if type(step.stage).beside else gives
 

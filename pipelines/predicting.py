@@ -63,9 +63,7 @@ ONNX = '''def opened():
     return lambda pixels: session.run(None, {{name: pixels}})[0]
 '''
 
-OPENVINO = '''def opened():
-    """The model as a function of prepared pixels, compiled as it was measured."""
-    sys.modules.setdefault("openvino_telemetry", None)  # it reports its use to its vendor over the network
+COMPILED = """    sys.modules.setdefault("openvino_telemetry", None)  # it would report its use to its vendor
     import openvino
 
     core, settings = openvino.Core(), {settings!r}
@@ -75,7 +73,11 @@ OPENVINO = '''def opened():
     except RuntimeError:
         model = None
     model = model or core.compile_model(HERE / "openvino.xml", {device!r}, settings)
-    return lambda pixels: model(pixels)[0]
+"""
+
+OPENVINO = f'''def opened():
+    """The model as a function of prepared pixels, compiled as it was measured."""
+{COMPILED}    return lambda pixels: model(pixels)[0]
 '''
 
 NEEDS = {"onnx": ("numpy", "onnxruntime", "pillow"), "openvino": ("numpy", "openvino", "pillow")}

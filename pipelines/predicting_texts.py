@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipelines.predicting import openvino_settings, pinned, provider_of
+from pipelines.predicting import COMPILED, openvino_settings, pinned, provider_of
 from pipelines.triton import onnx_file
 from stages._onnx_session import CHAINS
 from stages._tokenizer import FILE
@@ -69,13 +69,9 @@ ONNX = '''def opened():
     return lambda inputs: session.run(None, inputs)[0]
 '''
 
-OPENVINO = '''def opened():
+OPENVINO = f'''def opened():
     """The model as a function of its inputs by name, compiled as it was measured."""
-    sys.modules.setdefault("openvino_telemetry", None)  # it reports its use to its vendor over the network
-    import openvino
-
-    model = openvino.Core().compile_model(HERE / "openvino.xml", {device!r}, {settings!r})
-    return lambda inputs: model(inputs)[0].copy()
+{COMPILED}    return lambda inputs: model(inputs)[0].copy()
 '''
 
 NEEDS = {"onnx": ("numpy", "onnxruntime", "tokenizers"), "openvino": ("numpy", "openvino", "tokenizers")}

@@ -17,7 +17,7 @@ TYPES = {
 }  # fmt: skip
 """numpy's and ONNX's names, and Triton's."""
 BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
-MAX_BATCH = 64
+MAX_BATCH, RTX_TITLE = 64, "TensorRT for RTX"
 NUMBER = "dims: [1] reshape { shape: [] }"
 """A number an example: Triton takes no empty dims."""
 RTX = """# The engines are TensorRT for RTX's. The stock server's `tensorrt` backend opens those of the full TensorRT:
@@ -41,7 +41,7 @@ def repository(artifact: Artifact, name: str) -> dict[str, str]:
     if artifact.facts.get("provider") == "tensorrt":
         text += ACCELERATED
     if artifact.kind == "tensorrt":
-        text = f"{RTX}{text}cc_model_filenames [ {_by_capability(artifact)} ]\n"
+        text = f"{_whose(artifact)}{text}cc_model_filenames [ {_by_capability(artifact)} ]\n"
     return {f"triton/{name}/config.pbtxt": text}
 
 
@@ -61,6 +61,11 @@ def links(artifact: Artifact, name: str) -> dict[str, str]:
 def onnx_file(artifact: Artifact) -> str:
     """The name of the artifact's .onnx file."""
     return next(path.name for path in sorted(artifact.path.glob("*.onnx")))
+
+
+def _whose(artifact: Artifact) -> str:
+    """The comment that engines of TensorRT for RTX need."""
+    return RTX if RTX_TITLE in str(artifact.facts.get("tensorrt", RTX_TITLE)) else ""
 
 
 def _on_gpu(artifact: Artifact) -> bool:

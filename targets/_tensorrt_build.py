@@ -1,4 +1,8 @@
-"""Building engines ahead of time: parser, profile and builder of TensorRT for RTX. No GPU takes part."""
+"""Building engines: parser, profile and builder of either TensorRT. For RTX no GPU takes part.
+
+What the full TensorRT does otherwise: it builds for the GPU that is there, times kernels and keeps what it timed, and
+describes an engine through its inspector. None of that ran: the libraries and a GPU were never where this was written.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,26 @@ from typing import Any, NamedTuple
 
 from stages.base import Refused
 from targets._tensorrt_inspect import Inspected, inspected
+from targets._tensorrt_library import FULL, RTX, Library
 
 Batches = tuple[int, int, int]
 _QDQ_HINT = "TensorRT needs a graph of its own: `quantize_tensorrt`, on the float model"
 
 
 class Built(NamedTuple):
-    """An engine's bytes, what is inside, and the seconds that it took."""
+    """An engine's bytes, what is inside, the seconds that it took, and the timings of kernels, empty for RTX."""
 
     engine: bytes
     inside: Inspected
     seconds: float
+    timings: bytes = b""
 
 
-def logger() -> Any:
+def logger(library: Library = RTX) -> Any:
     """A logger that keeps what TensorRT says as `messages`, and what it warns of goes to standard error, too."""
-    import tensorrt_rtx_bindings as trt
+    trt = library.bindings()
 
-    class Logger(trt.ILogger):  # type: ignore[misc]  # the package has no types
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]  # the package has no types
         def __init__(self) -> None:
             super().__init__()
             self.messages: list[str] = []
@@ -42,50 +48,60 @@ def logger() -> Any:
     return Logger()
 
 
-def built(file: Path, opset: int, capability: str, batches: Batches, threads: int) -> Built:
-    """Build one engine with every type as the graph has it.
+def built(file: Path, opset: int, capability: str, batches: Batches, threads: int, library: Library = RTX) -> Built:
+    """Build one engine with every type as the graph has it; for `FULL` the capability is this machine's own.
 
     Raises:
         Refused: the parser or the builder refuses the graph; both are quoted.
     """
-    import tensorrt_rtx_bindings as trt
-
-    log, begin = logger(), time.perf_counter()
+    trt, log, begin = library.bindings(), logger(library), time.perf_counter()
     builder = trt.Builder(log)
     builder.max_threads = threads
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _parse(file, opset, network, log)
+    _parse(file, opset, network, log, library)
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or nothing is said of the layers
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability.replace('.', '')}"), 0)
+    cache = _timing_cache(config) if library is FULL else None
+    if library is RTX:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability.replace('.', '')}"), 0)
     _add_profile(builder, config, network, batches)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise _not_built(log.errors, capability)
-    inside = inspected(log.messages)
+        raise _not_built(log.errors, capability, library)
+    inside = inspected(log.messages if library is RTX else [_described(bytes(engine), log, library)])
     if inside is None:
-        raise RuntimeError("TensorRT built an engine and described no layer of it")
-    return Built(bytes(engine), inside, time.perf_counter() - begin)
+        raise RuntimeError(f"{library.title} built an engine and described no layer of it")
+    return Built(bytes(engine), inside, time.perf_counter() - begin, _timings(config) if cache is not None else b"")
 
 
-def version() -> str:
-    """Of TensorRT for RTX."""
-    import tensorrt_rtx_bindings as trt
+def _timing_cache(config: Any) -> Any:
+    """An empty one, attached; it has to live as long as the builder works, and the config does not hold it."""
+    cache = config.create_timing_cache(b"")
+    config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
 
-    return str(trt.__version__)
+
+def _timings(config: Any) -> bytes:
+    """What `create_timing_cache` takes to build the same kernels again without timing them."""
+    return bytes(config.get_timing_cache().serialize())
 
 
-def _parse(file: Path, opset: int, network: Any, log: Any) -> None:
-    import tensorrt_rtx_bindings as trt
+def _described(engine: bytes, log: Any, library: Library) -> str:
+    """Layers and tensors as the inspector has them on a line each, which is how TensorRT for RTX logs them."""
+    trt = library.bindings()
+    opened = trt.Runtime(log).deserialize_cuda_engine(engine)
+    return str(opened.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.ONELINE))
 
-    parser = trt.OnnxParser(network, log)
+
+def _parse(file: Path, opset: int, network: Any, log: Any, library: Library) -> None:
+    parser = library.bindings().OnnxParser(network, log)
     if not parser.parse_from_file(str(file)):
-        raise _not_parsed(parser, opset)
+        raise _not_parsed(parser, opset, f"{library.title} {library.version()}")
 
 
-def _not_parsed(parser: Any, opset: int) -> Refused:
-    library, error = f"TensorRT for RTX {version()}", parser.get_error(0)
+def _not_parsed(parser: Any, opset: int, library: str) -> Refused:
+    error = parser.get_error(0)
     operator, node = error.node_operator(), error.node_name()
     if operator and not parser.supports_operator(operator):
         return Refused(
@@ -98,14 +114,14 @@ def _not_parsed(parser: Any, opset: int) -> Refused:
     return Refused(f"{library} cannot read the graph{at}: {said}", hint)
 
 
-def _not_built(errors: list[str], capability: str) -> Refused:
+def _not_built(errors: list[str], capability: str, library: Library) -> Refused:
     said = errors[-1] if errors else "it does not say why"
     hint = "the whole log says what it was doing"
     if "FP32 GEMM is not supported" in said:
         hint = f"{capability} multiplies no float32 matrices: put `quantize_tensorrt` before, with float16 for the rest"
     elif "Quantize" in said or "Int32" in said or "shiftIsAllZeros" in said:
         hint = _QDQ_HINT
-    return Refused(f"TensorRT for RTX cannot build for compute capability {capability}: {said}", hint)
+    return Refused(f"{library.title} cannot build for compute capability {capability}: {said}", hint)
 
 
 def _add_profile(builder: Any, config: Any, network: Any, batches: Batches) -> None:

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from stages.base import Frozen, Refused
 from targets._tensorrt_inspect import Tensor
+from targets._tensorrt_library import RTX
 
-FILE = "engines.json"
+FILE, TIMINGS = "engines.json", "timing.cache"
 RTX_CAPABILITIES = {
     "7.5": "Turing", "8.0": "A100", "8.6": "Ampere", "8.9": "Ada", "12.0": "Blackwell", "12.1": "GB10",
 }  # fmt: skip
@@ -26,7 +27,7 @@ class Engine(Frozen):
 class Manifest(Frozen):
     """All engines of an artifact; every one takes and gives the same tensors."""
 
-    library: str = "TensorRT for RTX"
+    library: str = RTX.title
     version: str
     engines: tuple[Engine, ...]
     inputs: tuple[Tensor, ...]
@@ -62,8 +63,13 @@ class Manifest(Frozen):
                 raise Refused(f"{engine.file} is missing or truncated", "build the engines again")
         return manifest
 
-    def refuse_other_version(self, installed: str) -> None:
-        """Engines open in the version that built them."""
+    def refuse_other_version(self, installed: str, library: str = RTX.title) -> None:
+        """Engines open in the library and the version that built them."""
+        if self.library != library:
+            raise Refused(
+                f"the engines were built by {self.library}, and {library} was asked to open them",
+                "the config's `flavour` is not the one that built them",
+            )
         if self.version != installed:
             raise Refused(
                 f"the engines were built by {self.library} {self.version}, and {installed} is installed here",
@@ -81,7 +87,8 @@ class Manifest(Frozen):
                 return engine
         known = ", ".join(engine.compute_capability for engine in self.engines)
         raise Refused(
-            f"the device has compute capability {capability}, and the engines are for {known}", _way_out(capability)
+            f"the device has compute capability {capability}, and the engines are for {known}",
+            _way_out(capability) if self.library == RTX.title else "build it again on this machine",
         )
 
 

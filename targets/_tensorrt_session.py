@@ -10,18 +10,19 @@ import numpy as np
 from stages.base import Refused
 from targets._tensorrt_build import logger
 from targets._tensorrt_device import Array, Driver
+from targets._tensorrt_library import RTX, Library
 from targets._tensorrt_manifest import Manifest
 from targets.base import Arrays
 
 
 class TensorrtSession:
-    """An engine of TensorRT for RTX. A batch beyond the engine's profile is run in parts."""
+    """An engine of either TensorRT. A batch beyond the engine's profile is run in parts."""
 
-    def __init__(self, file: Path, manifest: Manifest, driver: Driver) -> None:
+    def __init__(self, file: Path, manifest: Manifest, driver: Driver, library: Library = RTX) -> None:
         self._manifest, self._driver = manifest, driver
         driver.enter()
-        self._log = logger()
-        self._engine = _deserialized(file, self._log)
+        self._log = logger(library)
+        self._engine = _deserialized(file, self._log, library)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise Refused(f"{file.name} does not run here: {_last(self._log)}", "free memory of the device")
@@ -86,18 +87,22 @@ class TensorrtSession:
         return address
 
 
-def _deserialized(file: Path, log: Any) -> Any:
-    import tensorrt_rtx_bindings as trt
+def _deserialized(file: Path, log: Any, library: Library) -> Any:
+    trt, raw = library.bindings(), file.read_bytes()
+    runtime = trt.Runtime(log)
+    if library is RTX:  # the other has nothing like it, and says why in its log
+        _refuse_invalid(file, raw, runtime, trt, log)
+    engine = runtime.deserialize_cuda_engine(raw)
+    if engine is None:
+        raise Refused(f"{library.title} cannot open {file.name}: {_last(log)}", "build it again")
+    return engine
 
-    raw, runtime = file.read_bytes(), trt.Runtime(log)
+
+def _refuse_invalid(file: Path, raw: bytes, runtime: Any, trt: Any, log: Any) -> None:
     validity, why = runtime.get_engine_validity(raw[: runtime.engine_header_size])
     if validity == trt.EngineValidity.INVALID:
         flags = [name for name, flag in trt.EngineInvalidityDiagnostics.__members__.items() if why & int(flag)]
         raise Refused(f"{file.name} is of no use here: {', '.join(flags) or _last(log)}", "build it again")
-    engine = runtime.deserialize_cuda_engine(raw)
-    if engine is None:
-        raise Refused(f"TensorRT for RTX cannot open {file.name}: {_last(log)}", "build it again")
-    return engine
 
 
 def _last(log: Any) -> str:

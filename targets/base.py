@@ -104,8 +104,7 @@ class Target(Stage):
         """Whether a session over an artifact of this kind can be had from this target."""
         return kind in (cls.opens or {cls.produces})
 
-    @classmethod
-    def cannot_measure(cls) -> str | None:
+    def cannot_measure(self) -> str | None:
         """The reason why this machine can make the artifact but not open it, or None. Imports no toolchain."""
         return None
 

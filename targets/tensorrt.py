@@ -1,7 +1,8 @@
-"""TensorRT for RTX: an engine for each compute capability, built ahead of time with no GPU present.
+"""TensorRT: for RTX an engine for each compute capability, built ahead of time with no GPU present; the full one, where
+it is installed and there is a GPU, for that GPU.
 
-There is no timing cache to keep: since TensorRT for RTX 1.2 it is a no-op, and what 1.7 serializes holds no entry.
-Kernels are chosen on the device, when an engine is opened there.
+For RTX there is no timing cache to keep: since TensorRT for RTX 1.2 it is a no-op, and what 1.7 serializes holds no
+entry. Kernels are chosen on the device, when an engine is opened there.
 
 The same graph does not always give the same bytes: in an INT8 engine of 2.4 MB, 156 differ, in the names that the
 compiler gives its temporaries. They follow from memory addresses: with address randomization off (`setarch -R`), three
@@ -10,16 +11,19 @@ processes made the same file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, field_validator, model_validator
 
+from stages._cuda import without_cuda
 from stages._onnx_file import find, graph_facts, opset, read
 from stages.base import Artifact, Context, Frozen, Produced, Refused
-from targets._tensorrt_build import Built, built, version
+from targets._tensorrt_build import Built, built
 from targets._tensorrt_device import Driver, device_capability
 from targets._tensorrt_inspect import Inspected
-from targets._tensorrt_manifest import RTX_CAPABILITIES, Engine, Manifest, file_name
+from targets._tensorrt_library import FULL, LIBRARIES, Flavour, Library
+from targets._tensorrt_manifest import RTX_CAPABILITIES, TIMINGS, Engine, Manifest, file_name
 from targets._tensorrt_session import TensorrtSession
 from targets.base import Target
 
@@ -52,6 +56,7 @@ def _known(value: object) -> object:
 
 
 Capability = Annotated[Literal["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"], BeforeValidator(_known)]
+_EVERY: tuple[Capability, ...] = ("7.5", "8.0", "8.6", "8.9", "12.0")
 
 
 class Tensorrt(Target):
@@ -61,9 +66,11 @@ class Tensorrt(Target):
     produces: ClassVar[str] = "tensorrt"
     env: ClassVar[str] = "tensorrt"
 
-    flavour: Literal["rtx", "full"] = Field("rtx", description="`rtx` builds with no GPU; `full` is the data centre's")
+    flavour: Flavour = Field(
+        "rtx", description="`rtx` builds with no GPU; `full` is the data centre's and builds for the GPU that is there"
+    )
     compute_capabilities: tuple[Capability, ...] = Field(
-        ("7.5", "8.0", "8.6", "8.9", "12.0"), min_length=1, description="an engine for each"
+        _EVERY, min_length=1, description="an engine for each; `rtx` only"
     )
     profile: Profile = Field(Profile(), description="batch sizes, where the graph's batch is dynamic")
 
@@ -74,30 +81,52 @@ class Tensorrt(Target):
             raise ValueError("a compute capability stands there twice")
         return value
 
-    @classmethod
-    def cannot_measure(cls) -> str | None:
+    @model_validator(mode="after")
+    def _builds_for_what_is_there(self) -> Tensorrt:
+        if self.flavour == "full" and self.compute_capabilities != _EVERY:
+            raise ValueError("`compute_capabilities` is of `flavour: rtx`; `full` builds for the GPU that is there")
+        return self
+
+    @property
+    def bound(self) -> bool:
+        """The full TensorRT times kernels on the GPU that is there, and builds for it alone."""
+        return self.flavour == "full"
+
+    @property
+    def environment(self) -> str:
+        """Each flavour has its own."""
+        return self._library.environment
+
+    def unavailable(self) -> str | None:
+        """Why this machine cannot build; the libraries of either flavour come with its environment."""
+        if self.flavour == "full" and (reason := without_cuda()):
+            return f"`flavour: full` builds for the GPU that is there, and {reason}; `flavour: rtx` builds without one"
+        return None
+
+    def cannot_measure(self) -> str | None:
         """Why engines can be built on this machine, but not run. Loads the NVIDIA driver where there is a device."""
         capability = device_capability()
         if capability is None:
             return "there is no NVIDIA GPU on this machine"
-        if capability not in RTX_CAPABILITIES:
+        if self.flavour == "rtx" and capability not in RTX_CAPABILITIES:
             return f"TensorRT for RTX builds nothing for this machine's GPU, compute capability {capability}"
         return None
 
     def run(self, model: Artifact, context: Context) -> Produced:
-        """Write an engine for each compute capability, and engines.json.
+        """Write an engine for each compute capability, and engines.json; of the full TensorRT timing.cache, too.
 
         Raises:
-            Refused: a damaged graph, an operator or a type that TensorRT lacks, or `flavour: full`.
+            Refused: a damaged graph, an operator or a type that TensorRT lacks, or a TensorRT that is not installed.
         """
-        self._refuse_full()
-        graph, file = read(model.path), find(model.path)
+        graph, file, library = read(model.path), find(model.path), self._library
         made: dict[str, Built] = {}
-        for done, capability in enumerate(self.compute_capabilities):
-            context.progress(done, len(self.compute_capabilities), f"building for {capability}")
-            made[capability] = built(file, opset(graph), capability, self._batches, context.threads)
+        for done, capability in enumerate(wanted := self._capabilities()):
+            context.progress(done, len(wanted), f"building for {capability}")
+            made[capability] = built(file, opset(graph), capability, self._batches, context.threads, library)
             (context.out / file_name(capability)).write_bytes(made[capability].engine)
-        manifest = _manifest(made)
+            if timings := made[capability].timings:
+                (context.out / TIMINGS).write_bytes(timings)
+        manifest = _manifest(made, library)
         manifest.write(context.out)
         facts = graph_facts(graph, str(model.facts.get("precision", "float32")))
         _refuse_other_tensors(facts, manifest)
@@ -112,37 +141,47 @@ class Tensorrt(Target):
             Refused: no GPU, no engine for it, an engine of another version, or a damaged one.
         """
         manifest = Manifest.read(artifact.path)
-        manifest.refuse_other_version(version())
+        manifest.refuse_other_version(self._library.version(), self._library.title)
         if device_capability() is None:
             reason, hint = self.cannot_measure(), "open the engines on a machine that has one; here they can be built"
             raise Refused(f"the engines cannot be opened: {reason}", hint)
         driver = Driver()
         engine = manifest.engine_for(driver.capability())
-        return TensorrtSession(artifact.path / engine.file, manifest, driver)
+        return TensorrtSession(artifact.path / engine.file, manifest, driver, self._library)
 
     @property
     def _batches(self) -> tuple[int, int, int]:
         return self.profile.min_batch, self.profile.opt_batch, self.profile.max_batch
 
-    def _refuse_full(self) -> None:
-        if self.flavour == "full":
-            raise Refused(
-                "`flavour: full` needs the libraries of the full TensorRT, which this environment does not hold",
-                "`flavour: rtx` builds with what there is, and with no GPU; it has no engines for data centre Hopper",
-            )
+    @property
+    def _library(self) -> Library:
+        return LIBRARIES[self.flavour]
+
+    def _capabilities(self) -> tuple[str, ...]:
+        if self._library is not FULL:
+            return self.compute_capabilities
+        if (here := device_capability()) is None:
+            raise Refused("`flavour: full` builds for the GPU that is there, and none is", "`flavour: rtx` needs none")
+        return (here,)
 
 
 def _inherited(model: Artifact) -> dict[str, JsonValue]:
     return {key: model.facts[key] for key in _INHERITED if key in model.facts}
 
 
-def _manifest(made: dict[str, Built]) -> Manifest:
+def _manifest(made: Mapping[str, Built], library: Library) -> Manifest:
     """What all engines have in common is asked of the first."""
     inside = next(iter(made.values())).inside
     engines = tuple(
         Engine(compute_capability=name, file=file_name(name), bytes=len(each.engine)) for name, each in made.items()
     )
-    return Manifest(version=version(), engines=engines, inputs=inside.inputs, outputs=inside.outputs)
+    return Manifest(
+        library=library.title,
+        version=library.version(),
+        engines=engines,
+        inputs=inside.inputs,
+        outputs=inside.outputs,
+    )
 
 
 def _refuse_other_tensors(facts: dict[str, JsonValue], manifest: Manifest) -> None:
@@ -153,7 +192,7 @@ def _refuse_other_tensors(facts: dict[str, JsonValue], manifest: Manifest) -> No
             raise RuntimeError(f"the graph's {side} are {asked}, the engine's {got}")
 
 
-def _told(manifest: Manifest, made: dict[str, Built], weighted: list[str]) -> dict[str, JsonValue]:
+def _told(manifest: Manifest, made: Mapping[str, Built], weighted: list[str]) -> dict[str, JsonValue]:
     engines: dict[str, JsonValue] = {
         engine.compute_capability: {
             "file": engine.file,

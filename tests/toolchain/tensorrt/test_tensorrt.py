@@ -10,7 +10,9 @@ from tiny_cnn import examples, make, make_of
 
 from stages.base import Artifact, Context, Produced, Refused, Stage
 from stages.quantize_tensorrt import QuantizeTensorrt
+from targets._tensorrt_build import _timing_cache, _timings, built, logger
 from targets._tensorrt_device import device_capability
+from targets._tensorrt_library import FULL
 from targets._tensorrt_manifest import RTX_CAPABILITIES, Manifest
 from targets.tensorrt import Profile, Tensorrt
 
@@ -226,17 +228,37 @@ def test_a_truncated_graph_is_refused(source: Artifact, tmp_path: Path) -> None:
         run(Tensorrt(), artifact("onnx", tmp_path / "cut"), tmp_path / "out")
 
 
-def test_the_full_flavour_is_refused_with_the_way_out(source: Artifact, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="`flavour: full` needs the libraries of the full TensorRT") as caught:
+@without_gpu
+def test_the_full_flavour_needs_the_gpu_that_it_builds_for(source: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="`flavour: full` builds for the GPU that is there, and none is") as caught:
         run(Tensorrt(flavour="full"), source, tmp_path / "out")
-    assert "`flavour: rtx` builds" in caught.value.hint
+    assert caught.value.hint == "`flavour: rtx` needs none"
+
+
+def test_the_full_library_is_missed_by_name(source: Artifact) -> None:
+    with pytest.raises(Refused, match="TensorRT is not installed here: No module named 'tensorrt_bindings'") as caught:
+        built(source.path / "model.onnx", 17, "9.0", (1, 8, 32), 1, FULL)
+    assert caught.value.hint == "tapeout envs build tensorrt_full"
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+def test_calls_of_the_full_builder_are_taken_where_the_two_libraries_share_them(source: Artifact) -> None:
+    """The timing cache, and the inspector's way to say what RTX logs; of an engine that cannot be opened here."""
+    log = logger()
+    config = trt.Builder(log).create_builder_config()
+    cache = _timing_cache(config)
+
+    assert cache is not None
+    assert _timings(config).startswith(b"ptrt")
+    assert callable(trt.EngineInspector.get_engine_information)
+    assert trt.LayerInformationFormat.ONELINE
 
 
 @without_gpu
 def test_without_a_gpu_opening_says_so(graphs: dict[str, Artifact], tmp_path: Path) -> None:
     made, _ = run(Tensorrt(compute_capabilities=("8.9",)), graphs["float16"], tmp_path / "out")
 
-    assert Tensorrt.cannot_measure() == "there is no NVIDIA GPU on this machine"
+    assert Tensorrt().cannot_measure() == "there is no NVIDIA GPU on this machine"
     with pytest.raises(Refused) as caught:
         Tensorrt().open(made, threads=1, context_length=0)
     assert caught.value.message == "the engines cannot be opened: there is no NVIDIA GPU on this machine"

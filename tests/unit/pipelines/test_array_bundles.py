@@ -11,7 +11,7 @@ from samples import CONFIG, DIGESTS, run_record
 from triton_schema import kinds, read, tensors
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from pipelines.bundle import check_files, package
+from pipelines.bundle import check_files, package, read_manifest
 from pipelines.records import RunRecord
 from stages.base import Artifact
 
@@ -101,6 +101,26 @@ def test_openvino_model_comes_with_both(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"(numpy|pillow)==[\d.]+", pin) for pin in (numpy, pillow))
 
 
+def of_embeddings() -> RunRecord:
+    return run_record().model_copy(update={"evaluation": {"embeddings": {"length": 128}}})
+
+
+@pytest.mark.parametrize("record", [run_record(), of_embeddings()], ids=["images", "texts"])
+def test_compiled_openvino_model_is_in_the_bundle_known_to_it_and_opened_by_its_program(
+    tmp_path: Path, record: RunRecord
+) -> None:
+    files = ("openvino.xml", "openvino.bin", "openvino.blob", "tokenizer.json")
+    bundle = packaged(model(tmp_path, "openvino", *files, tensors=TEXTS), tmp_path, record)
+
+    assert "openvino.blob" in read_manifest(bundle).files
+    program = (bundle / "predict.py").read_text()
+    compile(program, "predict.py", "exec")
+    assert "import_model" in program
+    (bundle / "openvino.blob").write_text("of another machine")
+    (told,) = check_files(bundle)
+    assert told.startswith("openvino.blob was changed: 18 bytes, expected 13")
+
+
 def test_triton_picks_the_engine_by_compute_capability(tmp_path: Path) -> None:
     engines = {"7.5": {"file": "engine_sm75.engine"}, "8.9": {"file": "engine_sm89.engine"}}
     files = [engine["file"] for engine in engines.values()]
@@ -112,6 +132,20 @@ def test_triton_picks_the_engine_by_compute_capability(tmp_path: Path) -> None:
     assert kinds(config) == ["KIND_GPU"]
     assert dict(config.cc_model_filenames) == {"7.5": "engine_sm75.engine", "8.9": "engine_sm89.engine"}
     assert (bundle / "triton" / "smol-q6k" / "1" / "engine_sm89.engine").read_text() == "engine_sm89.engine"
+
+
+def test_engines_of_either_tensorrt_say_whose_they_are(tmp_path: Path) -> None:
+    texts = {}
+    for number, library in enumerate(("TensorRT for RTX 1.7.1.116", "TensorRT 11.4.0.106")):
+        (folder := tmp_path / str(number)).mkdir()
+        engines = {"9.0": {"file": "engine_sm90.engine"}}
+        made = model(folder, "tensorrt", "engine_sm90.engine", engines=engines, tensorrt=library)
+        texts[library] = (packaged(made, folder) / "triton" / "smol-q6k" / "config.pbtxt").read_text()
+
+    rtx, full = texts.values()
+    assert "built against TensorRT for RTX" in rtx
+    assert "#" not in full
+    assert read(rtx) == read(full)
 
 
 @pytest.mark.parametrize(("kind", "backend"), [("onnx", "onnxruntime"), ("openvino", "openvino")])

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from stages import _cuda
 from targets._tensorrt_device import device_capability
 from targets.tensorrt import Tensorrt
 
@@ -34,4 +35,30 @@ def test_batches_of_a_profile_ascend() -> None:
 @pytest.mark.skipif(device_capability() is not None, reason="there is a GPU")
 def test_a_machine_without_a_gpu_builds_and_does_not_measure() -> None:
     assert Tensorrt().unavailable() is None
-    assert Tensorrt.cannot_measure() == "there is no NVIDIA GPU on this machine"
+    assert Tensorrt().cannot_measure() == "there is no NVIDIA GPU on this machine"
+
+
+def test_the_full_flavour_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cuda, "DEVICE_NODES", ())
+
+    reason = Tensorrt(flavour="full").unavailable()
+    assert reason is not None
+    assert reason.startswith("`flavour: full` builds for the GPU that is there, and there is no NVIDIA device here")
+    assert reason.endswith("; `flavour: rtx` builds without one")
+
+
+def test_the_full_flavour_has_an_environment_of_its_own_and_is_bound_to_its_device() -> None:
+    full, rtx = Tensorrt(flavour="full"), Tensorrt()
+
+    assert (full.environment, rtx.environment) == ("tensorrt_full", "tensorrt")
+    assert (full.bound, rtx.bound) == (True, False)
+
+
+def test_the_full_flavour_takes_no_list_of_capabilities() -> None:
+    said = mistake(flavour="full", compute_capabilities=["8.9"])
+    assert said == "Value error, `compute_capabilities` is of `flavour: rtx`; `full` builds for the GPU that is there"
+
+
+def test_fields_of_the_full_flavour_survive_the_way_to_the_worker() -> None:
+    full = Tensorrt(flavour="full")
+    assert Tensorrt.model_validate(full.model_dump(mode="json")) == full

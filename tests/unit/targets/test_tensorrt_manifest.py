@@ -4,6 +4,7 @@ import pytest
 
 from stages.base import Refused
 from targets._tensorrt_inspect import Tensor
+from targets._tensorrt_library import FULL
 from targets._tensorrt_manifest import FILE, Engine, Manifest, file_name
 
 SHAPE = (-1, 3, 8, 8)
@@ -58,6 +59,19 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         "the engines were built by TensorRT for RTX 1.7.1.116, and 1.8.0.2 is installed here"
     )
     assert caught.value.hint == "install 1.7.1.116, or build them again"
+
+
+def test_engines_of_the_other_tensorrt_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as caught:
+        manifest(tmp_path, "8.6").refuse_other_version("1.7.1.116", FULL.title)
+    assert caught.value.message == ("the engines were built by TensorRT for RTX, and TensorRT was asked to open them")
+
+
+def test_an_engine_of_the_full_tensorrt_is_built_again_on_another_device(tmp_path: Path) -> None:
+    full = manifest(tmp_path, "9.0").model_copy(update={"library": FULL.title})
+    with pytest.raises(Refused) as caught:
+        full.engine_for("8.0")
+    assert caught.value.hint == "build it again on this machine"
 
 
 def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
