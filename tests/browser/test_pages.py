@@ -1,6 +1,10 @@
-"""MLflow's and Prefect's pages of real runs, in a real headless Chromium; screenshots go to `build/screenshots`."""
+"""MLflow's and Prefect's pages of real runs, in a real headless Chromium.
+
+Screenshots go to TAPEOUT_SCREENSHOTS, or to build/screenshots.
+"""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -26,7 +30,7 @@ from pipelines.records import RunRecord  # noqa: E402
 # the second: MLflow's own use of SQLAlchemy
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-OUT, NAME = ROOT / "build/screenshots", "digits-by-day"
+OUT, NAME = Path(os.environ.get("TAPEOUT_SCREENSHOTS") or ROOT / "build/screenshots"), "digits-by-day"
 STEPS = [{"quantize_onnx": {"examples": 100, "reduce_range": True}}, "onnxruntime"]
 
 
