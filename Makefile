@@ -11,14 +11,14 @@ CONFIG ?= configs/smollm2-135m/gguf_q4_k_m_imatrix.yaml
 # Every pin is in the file, so there is nothing to resolve; bytecode is written for what is imported, when it is.
 INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --disable-pip-version-check
 
-# Optional: EXTRAS=s3 for shared stores on S3
+# Optional: EXTRAS=s3 for shared stores on S3; dask, ray for `tapeout compare --task-runner`
 EXTRAS ?=
 
 # What is installed is named by stamps whose names hold a checksum of what they stand for.
 sum = $(shell { $(1); } | cksum | tr ' ' -)
 MADE := $(VENV)/.made-$(call sum,pwd; $(PYTHON) --version)
 SETUP := $(VENV)/.setup-$(call sum,cat envs/tapeout.txt pyproject.toml $(EXTRAS:%=envs/%.txt))
-DEV := $(VENV)/.dev-$(call sum,cat envs/tapeout.txt envs/s3.txt envs/dev.txt)
+DEV := $(VENV)/.dev-$(call sum,cat envs/tapeout.txt envs/s3.txt envs/dask.txt envs/dev.txt)
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +51,7 @@ toolchain: dev  ## tiny real models inside their environments
 e2e: dev  ## a real model and real data through the whole program
 	$(BIN)/python -m pytest tests/e2e -m "e2e or download"
 
-browser: dev  ## pages in a headless Chromium, where there is one; screenshots in build/screenshots
+browser: dev  ## pages in a headless Chromium, where there is one; pictures in build/screenshots
 	$(BIN)/python -m pytest tests/browser -m browser
 
 test: dev  ## all of it, one tier after the other, up to the first failure
@@ -79,6 +79,6 @@ $(SETUP): $(MADE)
 	touch $@
 
 $(DEV): $(SETUP)
-	$(INSTALL) -r envs/s3.txt -r envs/dev.txt
+	$(INSTALL) -r envs/s3.txt -r envs/dask.txt -r envs/dev.txt
 	rm -f $(VENV)/.dev-*
 	touch $@

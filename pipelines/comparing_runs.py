@@ -1,4 +1,4 @@
-"""Several configs over the same source, one after the other, in one table: what each lost, gained and weighs."""
+"""Several configs over the same source, one by one or beside each other, in one table: what each lost and weighs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
 from pipelines import mlflow_process, plan
+from pipelines.bars import RichProgress
 from pipelines.config import LoadedConfig, parse
-from pipelines.errors import ConfigErrors, Interrupted
+from pipelines.errors import ConfigErrors, Interrupted, TapeoutError
+from pipelines.fanout.following import followed
+from pipelines.fanout.order import Ended, Order
+from pipelines.fanout.workers import Fanning, RunnerName, fanning
 from pipelines.home import home
-from pipelines.launch import Choices, launch
+from pipelines.launch import Choices, launch, new_folder
 from pipelines.mistakes import mistake
 from pipelines.outcome import Outcome
+from pipelines.progress import Silent
 from pipelines.records import RunRecord, StageRecord
 from pipelines.store import Store
 from pipelines.tracking import track_comparison
@@ -51,17 +58,69 @@ def _part(loaded: LoadedConfig, part: str) -> object:
     return config.source if part == "source" else config.data.evaluation
 
 
-def compare_runs(configs: Sequence[Path], overrides: Sequence[str], choices: Choices, mlflow: bool) -> list[Outcome]:
-    """Run one config after the other. One that is over budget, or that fails, does not keep the others from running."""
-    checked(configs, overrides)
-    outcomes = []
-    for config in configs:
-        with mlflow_process.writer() if mlflow else nullcontext() as writer:
-            outcomes.append(launch(config, overrides, choices, writer))
-        if isinstance(outcomes[-1].error, Interrupted):
-            break
+def compare_runs(
+    configs: Sequence[Path],
+    overrides: Sequence[str],
+    choices: Choices,
+    mlflow: bool,
+    workers: int | None = 1,
+    runner: RunnerName = "threads",
+) -> list[Outcome]:
+    """Run the configs, `workers` at once; their outcomes, in the configs' order.
+
+    One that is over budget, or that fails, does not keep the others from running.
+
+    Raises:
+        UserError: so many cannot run at once.
+    """
+    loaded = checked(configs, overrides)
+    how = fanning(loaded, workers, runner, choices.prefect)
+    if how.beside:
+        outcomes = _beside(loaded, overrides, choices, mlflow, how)
+    else:
+        outcomes = _one_by_one(loaded, overrides, choices, mlflow)
     store = Store(home() / "store")
     return [replace(outcome, record=weighed(outcome.record, store)) for outcome in outcomes]
+
+
+def _one_by_one(
+    loaded: Sequence[LoadedConfig], overrides: Sequence[str], choices: Choices, mlflow: bool
+) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for each in loaded:
+        try:
+            with mlflow_process.writer() if mlflow else nullcontext() as writer:
+                outcomes.append(launch(each.path, overrides, choices, writer))
+        except TapeoutError as error:
+            outcomes.append(Ended.early(error).outcome(each))
+        if isinstance(outcomes[-1].error, Interrupted):
+            break
+    return outcomes
+
+
+def _beside(
+    loaded: Sequence[LoadedConfig], overrides: Sequence[str], choices: Choices, mlflow: bool, how: Fanning
+) -> list[Outcome]:
+    from pipelines.fanout.flow import fan_out
+
+    folder = new_folder("compare")
+    orders = [
+        Order(
+            name=each.config.name,
+            config=each.path,
+            overrides=tuple(overrides),
+            dist=choices.dist.absolute(),
+            tracked=mlflow,
+            cwd=Path.cwd(),
+            folder=folder / f"{number}-{each.config.name}",
+        )
+        for number, each in enumerate(loaded, 1)
+    ]
+    say = Silent().say if choices.quiet else RichProgress(Console(stderr=True)).say
+    say(f"{len(orders)} configs, {how.workers} at once on {how.runner}; a log each in {folder}")
+    with followed(orders, say):
+        ends = fan_out(home(), orders, how)
+    return [ended.outcome(each) for ended, each in zip(ends, loaded, strict=True)]
 
 
 def weighed(record: RunRecord, store: Store) -> RunRecord:

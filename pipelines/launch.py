@@ -125,7 +125,12 @@ def shared_store(loaded: LoadedConfig, progress: Progress) -> Shared | None:
 
 def run_folder(loaded: LoadedConfig) -> Path:
     """A fresh folder for the run's logs, requests and report, named by time."""
+    return new_folder(loaded.config.name)
+
+
+def new_folder(name: str) -> Path:
+    """A fresh folder among those of the runs."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = home() / "runs" / f"{stamp}-{loaded.config.name}-{secrets.token_hex(2)}"
+    folder = home() / "runs" / f"{stamp}-{name}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
     return folder

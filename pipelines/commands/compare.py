@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from pipelines.fanout.workers import RunnerName
 
 
 @click.command("compare")
@@ -12,6 +16,24 @@ import click
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of every config.")
 @click.option(
     "--dist", type=click.Path(path_type=Path), default=Path("dist"), show_default=True, help="Bundles go here."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Configs at once. By default 2, and 1 where speed or latency is measured: side by side the configs would "
+    "disturb each other's measurements.",
+)
+@click.option(
+    "--task-runner",
+    "runner",
+    type=click.Choice(["threads", "dask", "ray"]),
+    default="threads",
+    show_default=True,
+    envvar="TAPEOUT_TASK_RUNNER",
+    show_envvar=True,
+    help="Prefect's, on this machine, which starts a process for each config. Dask and Ray are installed by "
+    "`make setup EXTRAS=dask` or `EXTRAS=ray`.",
 )
 @click.option("--json", "as_json", is_flag=True, help="End with a JSON list of reports on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
@@ -21,12 +43,14 @@ def command(
     configs: tuple[Path, ...],
     overrides: tuple[str, ...],
     dist: Path,
+    workers: int | None,
+    runner: RunnerName,
     as_json: bool,
     quiet: bool,
     no_mlflow: bool,
     no_prefect: bool,
 ) -> None:
-    """Run CONFIGS over the same model and data, one after the other, and show them side by side.
+    """Run CONFIGS over the same model and data, and show them side by side.
 
     A config over its budget is shown as that; the exit code is the first config's that did not pass, 0 when all did.
     """
@@ -40,12 +64,13 @@ def command(
     from pipelines.stack.running import adopt
 
     adopt(home())
-    outcomes = compare_runs(configs, overrides, Choices(dist, quiet or as_json, not no_prefect), not no_mlflow)
+    choices = Choices(dist, quiet or as_json, not no_prefect)
+    outcomes = compare_runs(configs, overrides, choices, not no_mlflow, workers, runner)
     if as_json:
         click.echo("[" + ",\n".join(outcome.record.model_dump_json() for outcome in outcomes) + "]")
     else:
         Console().print(comparison_table([outcome.record for outcome in outcomes]))
-    if not (no_mlflow or isinstance(outcomes[-1].error, Interrupted)):
+    if not (no_mlflow or any(isinstance(outcome.error, Interrupted) for outcome in outcomes)):
         Console(stderr=True).print(track(outcomes), highlight=False, soft_wrap=True)
     for outcome in outcomes:
         if outcome.error is not None:
