@@ -26,6 +26,7 @@ from pipelines.runner import SubprocessRunner
 from pipelines.storage.shared import Shared
 from pipelines.store import Store
 from pipelines.tracking import MlflowTracker, NullTracker, Tracker
+from pipelines.watching.architecture import check_architecture
 from pipelines.watching.attempt import attempt
 from pipelines.watching.ledger import Ledger
 
@@ -79,10 +80,16 @@ def launch_checkpoint(
     Raises:
         UserError: the watch found no such checkpoint.
     """
-    ledger = Ledger(home(), parse(config, overrides).config.name)
+    own = parse(config, overrides)
+    ledger = Ledger(home(), own.config.name)
     if ledger.get(digest) is None:
         raise UserError(f"no checkpoint {digest[:12]} was found for {config}", f"tapeout watch {config} --ls")
-    return attempt(ledger, digest, lambda its: launch(config, (*overrides, *its), choices, writer, around))
+
+    def carry_out(its: tuple[str, ...]) -> Outcome:
+        check_architecture(own, parse(config, (*overrides, *its)))
+        return launch(config, (*overrides, *its), choices, writer, around)
+
+    return attempt(ledger, digest, carry_out)
 
 
 def _as_flow(pipeline: Pipeline, ending: Ending) -> Outcome:

@@ -32,6 +32,25 @@ def encoder_of(path: Path) -> Encoder:
         raise UserError(f"{path}: no ONNX file: {error}", "shapes by hand: --model weights=...,flops=...") from error
 
 
+def interface_of(path: Path) -> dict[str, str]:
+    """The shape of each input and output, `?` where it is not fixed, by `input NAME` and `output NAME`.
+
+    Raises:
+        ValueError: no ONNX file.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        content = memoryview(bytes(data))
+    graphs = [value for number, _, value in _fields(content) if number == 7 and isinstance(value, memoryview)]
+    found: dict[str, str] = {}
+    for graph in graphs:
+        held = {_tensor(value)[0] for value in _messages(graph, 5)}
+        for number, role in ((11, "input"), (12, "output")):
+            for name, dims in (_value(value) for value in _messages(graph, number)):
+                if name not in held:  # older exporters list weights among the inputs
+                    found[f"{role} `{name}`"] = "x".join(str(size or "?") for size in dims) or "a scalar"
+    return found
+
+
 def _encoder(path: Path, data: memoryview) -> Encoder:
     graph = next((value for number, _, value in _fields(data) if number == 7 and isinstance(value, memoryview)), None)
     if graph is None:
