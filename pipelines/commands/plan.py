@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from pipelines.planner.answer import Plan
     from pipelines.planner.planning import Question
+
+Written = TypeVar("Written")
 
 
 class Share(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs alone
@@ -43,7 +46,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs 
 @click.option("--perplexity", type=Share(), default="5%", show_default=True, help="Rise allowed.")
 @click.option("--task", type=float, default=1.0, show_default=True, help="Points of accuracy allowed to be lost.")
 @click.option("--max-cost", type=float, help="Ceiling, $ for 10^6 output tokens.")
-@click.option("--price", type=float, help="$ an hour and device, in place of the catalogue's assumption.")
+@click.option("--price", type=click.FloatRange(0), help="$ an hour and device, in place of the catalogue's assumption.")
 @click.option("--adapters", type=int, default=0, help="LoRA adapters in all.")
 @click.option("--active-adapters", type=int, default=0, help="Adapters in use at once.")
 @click.option("--rank", type=int, default=16, show_default=True, help="Of the adapters.")
@@ -51,6 +54,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs 
 @click.option("--reserve-gb", type=float, default=2.0, show_default=True, help="Of a GPU, neither weights nor cache.")
 @click.option("--load", type=Share(), default="80%", show_default=True, help="Of the capacity, at most.")
 @click.option("--acceptance", type=float, help="Of a draft model's tokens, measured.")
+@click.option("--verify-cost", type=float, default=1.0, show_default=True, help="Of a verification, decode steps.")
 @click.option("--frozen", is_flag=True, help="The model does not change any more.")
 @click.option("--json", "as_json", is_flag=True, help="Print plan.json.")
 @click.option("--all", "whole", is_flag=True, help="List every rejected option.")
@@ -95,6 +99,8 @@ def _question(model: str, given: dict[str, Any]) -> Question:
     from pipelines.planner.workload import Goals, Limits, Workload
 
     objective = given["objective"] or ("batch" if given["documents"] else "slo")
+    if given["documents"] and objective != "batch":
+        raise UserError(f"--documents with --objective {objective}", "documents are done by a deadline: leave it out")
     parts: dict[str, Any] = {
         "work": (Workload, {key: given[key] for key in ("prompt", "output", "shared", "rate", "users", "documents",
                                                         "adapters", "active_adapters", "rank")}),
@@ -102,7 +108,8 @@ def _question(model: str, given: dict[str, Any]) -> Question:
                           "hours": given["hours"], "perplexity": given["perplexity"], "task": given["task"],
                           "dollars_per_million": given["max_cost"]}),
         "limits": (Limits, {"memory_share": given["memory_share"], "reserve_bytes": given["reserve_gb"] * 1e9,
-                            "load": given["load"], "acceptance": given["acceptance"], "frozen": given["frozen"]}),
+                            "load": given["load"], "acceptance": given["acceptance"],
+                            "verify_cost": given["verify_cost"], "frozen": given["frozen"]}),
     }  # fmt: skip
     built, mistakes = {}, []
     for name, (kind, fields) in parts.items():
@@ -142,13 +149,28 @@ def _write(plan: Plan, model: str, given: dict[str, Any]) -> None:
     if given["config"]:
         from pipelines.planner import config_file
 
-        said.append(config_file.write(plan, model, given["config"]))
+        said.append(written(given["config"], lambda: config_file.write(plan, model, given["config"])))
     if given["serving"]:
         from pipelines.planner import engine_files
 
-        said += engine_files.write(plan, model, given["serving"])
+        said += written(given["serving"], lambda: engine_files.write(plan, model, given["serving"]))
     for path in said:
         click.echo(f"wrote {path}", err=True)
+
+
+def written(path: Path, write: Callable[[], Written]) -> Written:
+    """What `write` returns, once the folder is there.
+
+    Raises:
+        UserError: the path cannot be written.
+    """
+    from pipelines.errors import UserError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _sweep(question: Question, given: dict[str, Any]) -> None:
@@ -159,13 +181,14 @@ def _sweep(question: Question, given: dict[str, Any]) -> None:
     from pipelines.planner.calibrations import load
 
     over = sweep.axes(given["sweep"])
+    sweep.check(question, over)
     cells = sweep.sweep(question, over, load(home() / "planner"))
     if given["as_json"]:
         click.echo("[" + ",\n".join(cell.model_dump_json() for cell in cells) + "]")
     else:
         Console().print(sweep.table(over, cells))
     title = f"{question.model.name} on {question.count} x {question.hardware.name}"
-    given["plot"].write_bytes(sweep.picture(over, cells, title))
+    written(given["plot"], lambda: given["plot"].write_bytes(sweep.picture(over, cells, title)))
     click.echo(f"wrote {given['plot']}", err=True)
 
 

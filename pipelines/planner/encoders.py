@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipelines.planner import formulas
-from pipelines.planner.hardware import Hardware, catalogue_version
+from pipelines.planner.hardware import Hardware, absurd, catalogue_version
 from pipelines.planner.levers import Left, Pulled
 from pipelines.planner.shapes import Encoder
 from pipelines.planner.workload import Goals, Limits
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipelines.planner.answer import Plan
 
 REACHED, BANDWIDTH = 0.35, 0.85
+ABSURD_MS = 0.1
 FUSION = 1.3
 """V2 usually brings 1.2-1.5x; it is lossless."""
 PRUNING, DISTILLATION = 2.0, 10.0
@@ -94,8 +95,16 @@ def answer(model: Encoder, hardware: Hardware, count: int, goals: Goals, limits:
         rejected=tuple(left),
         assumptions=(f"{REACHED:.0%} of the peak and {BANDWIDTH:.0%} of the bandwidth are reached (recalled)",),
         pipeline={"stages": [*([] if len(pulled) < 3 else ["quantize", "evaluate"]), "benchmark"], "target": target},
+        warnings=tuple(_doubts(hardware, goals)),
         catalogue=catalogue_version(),
     )
+
+
+def _doubts(hardware: Hardware, goals: Goals) -> list[str]:
+    said = absurd(hardware)
+    if goals.ttft_ms < ABSURD_MS:
+        said.append(f"a latency of {goals.ttft_ms:g} ms is absurdly short: seconds given for milliseconds?")
+    return said
 
 
 def _pulled(lever: str, name: str, reason: str, before: float, after: float) -> Pulled:

@@ -6,19 +6,28 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from pipelines.errors import UserError
-from pipelines.mistakes import from_pydantic
+from pipelines.mistakes import did_you_mean, from_pydantic
 from stages.base import ROOT, Frozen
 
 CATALOGUE = ROOT / "targets" / "hardware.yaml"
 CYCLES_PER_S = 2.3e9  # of a server core under vector load; recalled
 OPERATIONS = {"avx2": (32, 64), "avx512f": (64, 128), "avx512_vnni": (64, 256), "amx_int8": (1024, 2048)}
 """FP32 (AMX: BF16) and INT8 operations a cycle and core, multiplies and adds counted apart."""
+PLAUSIBLE = {
+    "memory_gb": (0.25, 20_000.0), "bandwidth_gb_s": (4.0, 100_000.0), "tflops": (0.005, 100_000.0),
+    "price_per_hour": (0.0, 500.0),
+}  # fmt: skip
+UNITS = {
+    "memory_gb": "MB or bytes given for GB", "bandwidth_gb_s": "TB/s or bytes given for GB/s",
+    "tflops": "GFLOP/s or PFLOP/s given for TFLOP/s", "price_per_hour": "a month's price",
+}  # fmt: skip
 Kind = Literal["gpu", "apple", "cpu", "npu"]
 
 
@@ -65,7 +74,10 @@ def find(name: str, price: float | None = None, kept: Path | None = None) -> Har
     found = (
         detected(kept) if name == "detect" else _own(Path(name)) if name.endswith((".yaml", ".yml")) else _named(name)
     )
-    return found if price is None else found.model_copy(update={"price_per_hour": price})
+    if price is None:
+        return found
+    sources = {**found.sources, "price_per_hour": "given by hand"}
+    return found.model_copy(update={"price_per_hour": price, "sources": sources})
 
 
 def names() -> list[str]:
@@ -86,14 +98,20 @@ def entry(name: str, item: Mapping[str, Any], sources: Mapping[str, Mapping[str,
     Raises:
         UserError: a figure is missing, or of an unknown source.
     """
+    for key in item:
+        if key not in _KEYS:
+            raise UserError(f"{origin}: `{name}`: no field `{key}`", did_you_mean(key, _KEYS))
     for needed in ("memory_gb", "bandwidth_gb_s", "tflops"):
         if not item.get(needed):
             raise UserError(
                 f"{origin}: `{name}`: `{needed}` is missing: no plan can be made without it",
                 f"write `{needed}: {_EXAMPLES[needed]}`",
             )
-    figures = {key: figure(item[key], sources) for key in _SCALARS if key in item}
-    figures |= {f"tflops.{key}": figure(value, sources) for key, value in item["tflops"].items()}
+    if not isinstance(item["tflops"], dict):
+        raise UserError(f"{origin}: `{name}`: `tflops` is of no format", f"write `tflops: {_EXAMPLES['tflops']}`")
+    scalars = {key: item[key] for key in _SCALARS if key in item}
+    named = scalars | {f"tflops.{key}": value for key, value in item["tflops"].items()}
+    figures = {key: figure(value, sources, f"{origin}: `{name}`: `{key}`") for key, value in named.items()}
     linked = figures.get("link_gb_s") or figures.get("pcie_gb_s")
     try:
         return Hardware(
@@ -114,15 +132,38 @@ def entry(name: str, item: Mapping[str, Any], sources: Mapping[str, Mapping[str,
 
 
 _SCALARS = ("memory_gb", "usable", "bandwidth_gb_s", "link_gb_s", "pcie_gb_s", "price_per_hour")
+_KEYS = (*_SCALARS, "name", "kind", "compute_capability", "tflops")
 _EXAMPLES = {"memory_gb": "80", "bandwidth_gb_s": "2039", "tflops": "{fp16: 312, int8: 624}"}
 
 
-def figure(item: Any, sources: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """`[value, source]`, or in a user's own file a bare value."""
-    if isinstance(item, list):
-        told = sources[item[1]]
-        return Figure(value=item[0], source=told["what"], date=str(told["date"]))
-    return Figure(value=item, source="given by hand", date="")
+def figure(item: Any, sources: Mapping[str, Mapping[str, Any]], place: str) -> Figure:
+    """`[value, source]`; in a user's own file a bare value, or any words for its source.
+
+    Raises:
+        UserError: the value is no number.
+    """
+    value, source = (*item, "given by hand")[:2] if isinstance(item, list) and item else (item, "given by hand")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
+        raise UserError(f"{place} is no number: {value}", "a bare number, or [number, where it is from]")
+    told = sources.get(str(source), {"what": str(source), "date": ""})
+    return Figure(value=value, source=told["what"], date=str(told["date"]))
+
+
+def absurd(machine: Hardware) -> list[str]:
+    """What of a machine's figures looks like a mistaken unit."""
+    said = []
+    listed = {
+        "memory_gb": machine.memory_bytes / 1e9,
+        "bandwidth_gb_s": machine.bandwidth / 1e9,
+        "tflops": max(machine.peaks.values(), default=0.0) / 1e12,
+        "price_per_hour": machine.price_per_hour,
+    }
+    for name, value in listed.items():
+        low, high = PLAUSIBLE[name]
+        if value is not None and not low <= value <= high:
+            extreme = "small" if value < low else "large"
+            said.append(f"{name} {value:g} is absurdly {extreme} for {machine.name}: {UNITS[name]}?")
+    return said
 
 
 @cache

@@ -9,12 +9,13 @@ from pydantic import JsonValue
 from pipelines.planner import choosing, encoders, serve_block
 from pipelines.planner.answer import Band, Challenger, Plan, Variation, Verdict
 from pipelines.planner.calibrations import Calibrations
+from pipelines.planner.doubts import doubts
 from pipelines.planner.hardware import Hardware, catalogue_version
 from pipelines.planner.levers import Left, engine_reason, left_alone, pull
 from pipelines.planner.options import Weighed, batch_dollars, batch_hours, weigh_all
 from pipelines.planner.prediction import Case, Prediction
 from pipelines.planner.shapes import Decoder, Encoder, checked
-from pipelines.planner.workload import Goals, Limits, Workload, warnings
+from pipelines.planner.workload import Goals, Limits, Workload
 from stages.base import Frozen
 
 SCALES = (("prompt x 1/2", (0.5, 1, 1)), ("prompt x 2", (2, 1, 1)), ("output x 1/2", (1, 0.5, 1)),
@@ -84,7 +85,7 @@ def answer(question: Question, calibrations: Calibrations = UNCALIBRATED) -> Pla
         dollars=batch_dollars(case, chosen.option, found) if chosen and found and _batch(case) else None,
         variations=tuple(_variations(case, calibrations)),
         assumptions=tuple(_assumptions(case, chosen)),
-        warnings=tuple(warnings(case.work, case.goals)),
+        warnings=tuple(doubts(case)),
         pipeline=_pipeline(case, chosen),
         serve=serve_block.settings(case, chosen.option, found) if chosen and found and fits else {},
         catalogue=catalogue_version(),

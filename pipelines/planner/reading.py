@@ -50,7 +50,10 @@ def by_hand(given: str) -> Model:
     fields: dict[str, Any] = {"name": "by hand"}
     for part in given.split(","):
         key, _, value = part.strip().partition("=")
-        fields[SHORT.get(key, key)] = value
+        name = SHORT.get(key, key)
+        if name in fields and name != "name":
+            raise UserError(f"--model: `{key}` is given twice")
+        fields[name] = value
     fields |= {} if "head_dim" in fields or "flops" in fields else _head_dim(fields)
     fields |= {} if "kv_heads" in fields or "flops" in fields else {"kv_heads": fields.get("heads")}
     return _checked(Encoder if "flops" in fields else Decoder, fields, "--model")

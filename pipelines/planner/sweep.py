@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from itertools import product
+from math import inf, isfinite
 
 from rich.table import Table
 
@@ -11,6 +12,7 @@ from pipelines.errors import UserError
 from pipelines.mistakes import did_you_mean
 from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.planning import Question, verdict_of
+from pipelines.planner.shapes import Encoder
 from stages.base import Frozen
 
 AXES = {
@@ -59,12 +61,29 @@ def _axis(part: str) -> Axis:
         low, high, *rest = (float(number) for number in given.split(":"))
     except ValueError as error:
         raise UserError(f"--sweep {part}: no range", f"{name}=256:8192, or {name}=256:8192:6") from error
-    points = int(rest[0]) if rest else POINTS
-    if not (0 < low < high and FEWEST < points <= MOST):
+    points = int(rest[0]) if rest and isfinite(rest[0]) else 0 if rest else POINTS
+    if not (0 < low < high < inf and FEWEST < points <= MOST):
         raise UserError(f"--sweep {part}: needs 0 < from < to and 2 to {MOST} points")
+    if low < 1 and name != "rate":
+        raise UserError(f"--sweep {part}: {name} is counted: from 1 on")
     values = [low * (high / low) ** (step / (points - 1)) for step in range(points)]
     whole = name != "rate"
     return Axis(name=name, values=tuple(float(round(value)) if whole else value for value in values))
+
+
+def check(question: Question, over: list[Axis]) -> None:
+    """Refuse what would change nothing.
+
+    Raises:
+        UserError: the model is an encoder, or a load is swept that the question has none of.
+    """
+    if isinstance(question.model, Encoder):
+        raise UserError("--sweep: an encoder has no prompt and no cache to sweep over", "vary --ttft instead")
+    swept = {axis.name for axis in over} & {"rate", "users"}
+    if swept and question.work.documents:
+        raise UserError(f"--sweep {swept.pop()}: the load is {question.work.streams}", "leave --documents out")
+    if len(swept) > 1:
+        raise UserError("--sweep: a rate and a number of users are different questions", "sweep one of them")
 
 
 def sweep(question: Question, over: list[Axis], calibrations: Calibrations) -> list[Cell]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from stages.base import Frozen
 
 Objective = Literal["slo", "cost", "batch"]
 ABSURD_TTFT_MS, ABSURD_TBT_MS = (20.0, 60_000.0), (1.0, 10_000.0)
-MOST_RATE, MOST_TOKENS = 1e6, 10_000_000
+MOST_RATE, MOST_TOKENS, MOST_HOURS = 1e6, 10_000_000, 8760.0
+
+
+FINITE = ConfigDict(allow_inf_nan=False)
 
 
 class Workload(Frozen):
-    """The requests. A rate and a number of concurrent streams are different questions: one of them is given."""
+    """The requests. A rate, concurrent streams and a batch of documents are different questions: one is given."""
+
+    model_config = FINITE
 
     prompt: int = Field(512, ge=1, description="P, tokens")
     output: int = Field(256, ge=1, description="O, tokens")
@@ -30,8 +35,8 @@ class Workload(Frozen):
     def _one_question(self) -> Self:
         if self.shared >= self.prompt:
             raise ValueError(f"a shared prefix of {self.shared} tokens leaves nothing of a prompt of {self.prompt}")
-        if self.rate is not None and self.users is not None:
-            raise ValueError("give a rate or a number of users: they are different questions")
+        if sum(given is not None for given in (self.rate, self.users, self.documents)) > 1:
+            raise ValueError("give a rate or a number of users or of documents: they are different questions")
         if self.active_adapters > self.adapters:
             raise ValueError(f"{self.active_adapters} adapters in use of {self.adapters}")
         return self
@@ -73,6 +78,8 @@ class Workload(Frozen):
 class Goals(Frozen):
     """What must hold."""
 
+    model_config = FINITE
+
     ttft_ms: float = Field(500.0, gt=0, description="p95 of the time to the first token")
     tbt_ms: float = Field(50.0, gt=0, description="p95 of the time between tokens")
     objective: Objective = "slo"
@@ -84,6 +91,8 @@ class Goals(Frozen):
 
 class Limits(Frozen):
     """How full a machine may be."""
+
+    model_config = FINITE
 
     memory_share: float = Field(0.90, gt=0, le=1, description="u, of the memory")
     reserve_bytes: float = Field(2e9, ge=0, description="a GPU, for activations and the runtime")
@@ -104,6 +113,10 @@ def warnings(work: Workload, goals: Goals) -> list[str]:
             found.append(f"{name} {value:g} ms is absurdly short: seconds given for milliseconds?")
         if value > high:
             found.append(f"{name} {value:g} ms is absurdly long: microseconds given for milliseconds?")
+    if goals.perplexity > 1:
+        found.append(f"perplexity may rise by {goals.perplexity:.0%}: percent given for a share? write 5% or 0.05")
+    if goals.hours > MOST_HOURS:
+        found.append(f"a deadline of {goals.hours:g} hours is absurdly long: seconds given for hours?")
     if work.rate is not None and work.rate > MOST_RATE:
         found.append(f"{work.rate:g} requests a second is absurdly many: a rate by the day?")
     if work.prompt > MOST_TOKENS:

@@ -90,7 +90,7 @@ def test_a_sweep_shows_where_the_plan_changes(tapeout: Command, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--rate", "1", "--users", "2"), "give a rate or a number of users"),
+        (("--rate", "1", "--users", "2"), "give a rate or a number of users or of documents"),
         (("--shared", "600"), "a shared prefix of 600 tokens leaves nothing of a prompt of 512"),
         (("--sweep", "length=1:2"), "--sweep: no input `length`"),
         (("--sweep", "rate=5:1"), "needs 0 < from < to"),
