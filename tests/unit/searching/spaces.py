@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "pipelines"))
@@ -10,6 +11,7 @@ from dummies import CONFIG, Bench, DummyPipeline
 
 from pipelines import plan
 from pipelines.config import LoadedConfig, PipelineConfig
+from pipelines.mlflow_process import writer
 from pipelines.pipeline import Workshop
 from pipelines.progress import Silent
 from pipelines.searching.conducting import Asked, conduct, space_of
@@ -36,9 +38,12 @@ class Lab:
     def space(self, asked: Asked = Asked()) -> Space:  # noqa: B008
         return space_of(self.bench.config, (), asked)
 
-    def search(self, **asked: object) -> SearchRecord:
+    def search(self, tracked: bool = False, **asked: object) -> SearchRecord:
+        """With `tracked` by a real MLflow writer."""
         wanted = Asked(**asked)  # type: ignore[arg-type]
-        return conduct(self.space(wanted), wanted, Silent(), None, self._pipeline, self.bench.pipeline().workshop)
+        shop = self.bench.pipeline().workshop
+        with writer() if tracked else nullcontext() as process:
+            return conduct(self.space(wanted), wanted, Silent(), process, self._pipeline, shop)
 
     def _pipeline(self, loaded: LoadedConfig, shop: Workshop) -> DummyPipeline:
         self.made.append(loaded.text)
