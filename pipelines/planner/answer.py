@@ -24,6 +24,7 @@ class Band(Frozen):
     low: float
     high: float
     unit: str
+    rating: str = Field("", description="of a time: good, ok, poor or beyond poor")
 
 
 class Variation(Frozen):

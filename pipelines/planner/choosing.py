@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pydantic import Field
+
 from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.options import Weighed, batch_dollars, batch_hours, weigh_all
 from pipelines.planner.prediction import Case, Costs, Option, Prediction
@@ -25,6 +27,9 @@ class Nearest(Frozen):
     hours: float | None = None
     prompt: int | None = None
     output: int | None = None
+    ttft_ms: float | None = Field(None, description="p95 of what comes closest, where it misses the goal")
+    tbt_ms: float | None = Field(None, description="of what comes closest, where it misses the goal")
+    dollars_per_million: float | None = Field(None, description="of what comes closest, where it is over the ceiling")
 
     def __str__(self) -> str:
         said = [
@@ -33,6 +38,11 @@ class Nearest(Frozen):
             f"at most {self.users} streams" if self.users else "",
             f"{self.hours:.1f} h" if self.hours else "",
             f"prompts of {self.prompt:,} and outputs of {self.output:,} tokens" if self.prompt and self.output else "",
+        ]
+        said += [
+            f"TTFT p95 {self.ttft_ms:.0f} ms" if self.ttft_ms else "",
+            f"TBT {self.tbt_ms:.2g} ms" if self.tbt_ms else "",
+            f"${self.dollars_per_million:.3g} for 10^6 tokens" if self.dollars_per_million else "",
         ]
         return "; ".join(filter(None, said)) or "nothing of this model on this machine"
 
@@ -123,7 +133,25 @@ def warm_tokens(case: Case, option: Option, calibrations: Calibrations) -> int:
 
 
 def nearest(case: Case, closest_option: Weighed | None, calibrations: Calibrations) -> Nearest:
-    """Devices required, greatest rate, and the nearest feasible lengths."""
+    """Devices required, greatest rate, nearest feasible lengths, and what of its goals the closest option misses."""
+    near = _nearest(case, closest_option, calibrations)
+    found = closest_option.prediction if closest_option else None
+    if found is None or found.concurrency < 1:
+        return near
+    return near.model_copy(update={name: value for name, value, goal in _judged(case, found) if value > goal})
+
+
+def _judged(case: Case, found: Prediction) -> list[tuple[str, float, float]]:
+    """Times and cost with their goals; a batch has none of time."""
+    goals = case.goals
+    timed = [("ttft_ms", found.ttft_p95_ms, goals.ttft_ms), ("tbt_ms", found.tbt_ms, goals.tbt_ms)]
+    judged = [] if goals.objective == "batch" else timed
+    if goals.dollars_per_million is not None and found.dollars_per_million is not None:
+        judged.append(("dollars_per_million", found.dollars_per_million, goals.dollars_per_million))
+    return judged
+
+
+def _nearest(case: Case, closest_option: Weighed | None, calibrations: Calibrations) -> Nearest:
     lengths = _lengths(case, calibrations)
     if closest_option is None or closest_option.prediction is None or closest_option.prediction.concurrency < 1:
         return Nearest(devices=_devices(case, None, calibrations), **lengths)
@@ -142,7 +170,8 @@ def _devices(case: Case, found: Prediction | None, calibrations: Calibrations) -
     if case.edge:
         return None
     if found is not None and case.work.users is None and found.ttft_p95_ms <= case.goals.ttft_ms:
-        return _devices_for(case, found)
+        devices = _devices_for(case, found)
+        return devices if devices > case.count else None  # more of them is not what is missing
     low, high = case.count, case.count
     while high <= MOST_DEVICES and not _feasible(replace(case, count=high), calibrations):
         low, high = high, high * 2

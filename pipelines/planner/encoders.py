@@ -32,6 +32,13 @@ def target_of(hardware: Hardware) -> str:
     return "openvino" if intel else "onnxruntime"
 
 
+def _fast_int8(hardware: Hardware) -> bool:
+    """Whether integers have units of their own: a processor without VNNI or AMX only packs twice as many."""
+    if hardware.kind != "cpu" or "fp16" in hardware.peaks:
+        return True
+    return hardware.peaks.get("int8", 0.0) > 2 * hardware.base_peak
+
+
 def latency_s(model: Encoder, hardware: Hardware, maths: str, batch: int = 1) -> float:
     """max(FLOP/(Q·ηc), bytes/(BW·ηb)) + kernels·5 µs, for a batch."""
     peak = hardware.peaks.get(maths) or hardware.base_peak
@@ -53,13 +60,22 @@ def answer(model: Encoder, hardware: Hardware, count: int, goals: Goals, limits:
     now, left, size = after, [], model.weights * 4.0
     faster = "fp16" if "fp16" in hardware.peaks and hardware.kind in {"gpu", "apple"} else "int8"
     steps = {faster, "int8"} if "int8" in hardware.peaks else {faster}
+    if "int8" in steps and not _fast_int8(hardware):
+        steps.discard("int8")
+        left.append(Left(what="V3 int8", why="no VNNI, AMX or NPU: INT8 is hardly faster than float32 here"))
     for maths in sorted(steps):  # fp16 before int8: the cheaper loss first
         if now <= goal * limits.load:
             left.append(Left(what=f"V3 {maths}", why=f"{now:.3g} ms <= {goal:g} ms x {limits.load:.0%}: goal met"))
             continue
         after = min(now, latency_s(model, hardware, maths) * 1e3 / FUSION)
         pulled.append(
-            _pulled("V3", maths.upper() + (" by calibration" if maths == "int8" else ""), "cheap", now, after)
+            _pulled(
+                "V3",
+                maths.upper() + (" by calibration, QAT where its gate fails" if maths == "int8" else ""),
+                "cheap",
+                now,
+                after,
+            )
         )
         now, size = after, model.weights * (2.0 if maths == "fp16" else 1.0)
     gap = now / goal

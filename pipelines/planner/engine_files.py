@@ -69,6 +69,7 @@ def _vllm(plan: Plan, model: str) -> Settings:
     serve = plan.serve
     found: Settings = {
         "model": model,
+        "dtype": serve.get("dtype"),
         "tensor-parallel-size": serve["tensor_parallel_size"],
         "data-parallel-size": serve["replicas"] if serve["replicas"] != 1 else None,
         "gpu-memory-utilization": serve["gpu_memory_utilization"],
@@ -100,6 +101,7 @@ def _sglang(plan: Plan, model: str) -> Settings:
     serve = plan.serve
     found: Settings = {
         "model-path": model,
+        "dtype": serve.get("dtype"),
         "tp-size": serve["tensor_parallel_size"],
         "dp-size": serve["replicas"],
         "mem-fraction-static": serve["gpu_memory_utilization"],

@@ -75,7 +75,7 @@ LEVERS = {
         "compute or prefill binds",
         "1.5-2x by the peak; measured 1.25x (FP8, H100), 1.32x (INT8, A100)",
         "FP8 about 0, INT8 -1 to -3%",
-        "FP8: sm89 and later; INT8: sm75-sm90 and calibration against activation_outliers",
+        "FP8: sm89 and later; INT8: sm75-sm86 and calibration against activation_outliers",
         "goals met without it: keep BF16",
     ),
     "L4": Explained(

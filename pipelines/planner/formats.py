@@ -14,7 +14,7 @@ from pipelines.planner.shapes import Decoder
 from stages.base import ROOT, Frozen
 
 FILE = ROOT / "targets" / "formats.yaml"
-WHOLE = ("bf16", "f16")
+WHOLE = ("bf16", "fp16", "f16")
 
 
 class Format(Frozen):
@@ -77,9 +77,10 @@ class Format(Frozen):
         if hardware.kind not in self.kinds:
             return f"no kernels for {self.name} on {hardware.kind}"
         if capability is not None and self.least is not None and capability < self.least:
-            return f"sm{capability * 10:.0f} < sm{self.least * 10:.0f}, which {self.maths.upper()} maths needs"
+            needs = self.name.upper() if self.whole else f"{self.maths.upper()} maths"
+            return f"sm{capability * 10:.0f} < sm{self.least * 10:.0f}, which {needs} needs"
         if capability is not None and self.most is not None and capability > self.most:
-            return f"sm{capability * 10:.0f} > sm{self.most * 10:.0f}: no INT8 W8A8 kernels"
+            return f"sm{capability * 10:.0f} > sm{self.most * 10:.0f}: FP8 W8A8 takes its place"
         if self.maths not in hardware.peaks and self.maths != "fp16":
             return f"{hardware.name} has no {self.maths} peak"
         return ""
@@ -96,6 +97,11 @@ class Prior(Frozen):
 def all_formats() -> dict[str, Format]:
     """Every format by name, full precision first."""
     return {name: Format(name=name, **item) for name, item in _file()["formats"].items()}
+
+
+def whole_format(hardware: Hardware) -> Format:
+    """Full precision on that machine: BF16, FP16 on a GPU that has none, GGUF's F16 elsewhere."""
+    return next(form for form in all_formats().values() if form.whole and not form.unsupported(hardware))
 
 
 def prior(format_name: str, parameters: float) -> Prior:

@@ -203,8 +203,9 @@ def detect() -> Hardware:
             raise UserError(f"the catalogue has no {gpus[0]}", "describe it in a YAML: --hardware my-gpu.yaml")
         return _named(known).model_copy(update={"memory_bytes": _gpu_bytes()})
     cores, features = device.usable_cores(), device.cpu_features()
-    best = next((OPERATIONS[name] for name in reversed(OPERATIONS) if name in features), (16, 32))
-    peaks = {"fp32": best[0] * cores * CYCLES_PER_S, "int8": best[1] * cores * CYCLES_PER_S}
+    known = next((name for name in reversed(OPERATIONS) if name in features), "")
+    best, width = OPERATIONS.get(known, (16, 32)), "fp16" if known == "amx_int8" else "fp32"
+    peaks = {width: best[0] * cores * CYCLES_PER_S, "int8": best[1] * cores * CYCLES_PER_S}
     return Hardware(
         name=f"{device.cpu_model()}, {cores} cores",
         kind="cpu",

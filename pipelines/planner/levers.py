@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipelines.planner import formulas
 from pipelines.planner.calibrations import Calibrations
-from pipelines.planner.formats import all_formats
+from pipelines.planner.formats import whole_format
 from pipelines.planner.options import (
     MOST_VERIFY_COST,
     PREFIX_SHARE,
@@ -18,7 +18,7 @@ from pipelines.planner.options import (
     SPECULATION_ACCEPTANCE,
     SPECULATION_BATCH,
 )
-from pipelines.planner.prediction import DRAFT_COST, DRAFTED, Case, Label, Option, Prediction, predict
+from pipelines.planner.prediction import DRAFT_COST, DRAFTED, Case, Label, Option, Prediction, adapter_slots, predict
 from stages.base import Frozen
 
 SPACE_BATCH = 32  # beyond it fewer bytes alone do not pay: L3a
@@ -104,7 +104,7 @@ def pull(case: Case, chosen: Option, calibrations: Calibrations) -> tuple[Pulled
     label that binds when it is pulled, ties by order. Where none that is left attacks it, the first of them is pulled
     under its own condition, and says so.
     """
-    now, pulled = _start(case, chosen), []
+    now, pulled = _start(case, chosen), _adapters(case, chosen)
     pending = list(EDGE if case.edge else SERVER)
     while pending:
         found = predict(case, now, calibrations.efficiency(case.hardware, now.engine, now.format))
@@ -127,7 +127,45 @@ def pull(case: Case, chosen: Option, calibrations: Calibrations) -> tuple[Pulled
         )
         pending.remove(lever)
         now = after
-    return tuple(pulled)
+    return (*pulled, *_cost(case, chosen, calibrations))
+
+
+def _adapters(case: Case, chosen: Option) -> list[Pulled]:
+    """L10, with L2: what several adapters decide before anything binds."""
+    work = case.work
+    if work.adapters < 2:
+        return []
+    each, base = case.model.lora_bytes(work.rank), chosen.format.weight_bytes(case.model)
+    slots, name = adapter_slots(work), chosen.format.name.upper()
+    return [
+        Pulled(
+            id="L10",
+            name=f"multi-LoRA on one {name} base, {slots} slots of rank {work.rank}, affinity routing",
+            label=None,
+            reason=f"merging costs {work.adapters} copies; on the host {work.adapters} x {each / 1e6:.0f} MB = "
+            f"{work.adapters * each / 1e9:.0f} GB",
+            before=f"{work.adapters} merged copies, {work.adapters * base / 1e9:.0f} GB",
+            after=f"one base of {base / 1e9:.1f} GB and {slots * each / 1e9:.1f} GB of slots a device",
+        )
+    ]
+
+
+def _cost(case: Case, chosen: Option, calibrations: Calibrations) -> list[Pulled]:
+    """L11, at last: what is paid for."""
+    if case.goals.objective not in {"cost", "batch"} or not case.hardware.price_per_hour:
+        return []
+    found = predict(case, chosen, calibrations.efficiency(case.hardware, chosen.engine, chosen.format))
+    paid = "spot instances: a batch can be interrupted" if case.goals.objective == "batch" else "autoscaling, or spot"
+    return [
+        Pulled(
+            id="L11",
+            name=f"cost: {chosen.devices} of {case.count} devices, {paid}",
+            label=None,
+            reason="the smallest that passes, then bits, batch, fewest devices",
+            before=f"{case.count} devices",
+            after=f"{chosen.devices} devices, ${found.dollars_per_million or 0:.3g} for 10^6 tokens",
+        )
+    ]
 
 
 def _unattacked(case: Case, lever: Lever, found: Prediction) -> str:
@@ -140,9 +178,9 @@ def _unattacked(case: Case, lever: Lever, found: Prediction) -> str:
 
 
 def _start(case: Case, chosen: Option) -> Option:
-    whole = all_formats()["f16" if case.edge else "bf16"]
-    cached = chosen.prefix_cache and case.work.shared == 0 and not case.edge
-    plain = {"format": whole, "split": 1, "replicas": 1, "paged": False, "batching": case.edge, "prefix_cache": cached}
+    plain = {"format": whole_format(case.hardware), "split": 1, "replicas": 1, "prefix_cache": False}
+    if not case.work.alone:
+        plain |= {"paged": False, "batching": case.edge}
     return chosen.model_copy(update={**plain, "kv_bits": 16, "speculative": False})
 
 
@@ -169,6 +207,8 @@ def left_alone(case: Case, option: Option, found: Prediction) -> tuple[Left, ...
     if work.shared / work.prompt < PREFIX_SHARE:
         said.append(("L5 prefix cache", f"s/P = {work.shared / work.prompt:.2f} < {PREFIX_SHARE}"))
     if not case.edge:
+        if work.alone:
+            said.append(("L4 batching", "1 user: nothing to batch, no other to share the cache with"))
         if found.concurrency * option.replicas >= case.needed:
             cache = found.batch * (work.prompt + work.output) * case.model.kv_bytes() / option.split
             filled = f"KV {cache / max(found.room_bytes, 1):.0%} of room"

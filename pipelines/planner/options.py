@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from pipelines.planner.calibrations import Calibrations
-from pipelines.planner.formats import Format, Prior, all_formats
+from pipelines.planner.formats import Format, Prior, all_formats, whole_format
 from pipelines.planner.prediction import Case, Option, Prediction, predict
 from stages.base import Frozen
 
@@ -50,7 +50,8 @@ def _relieved(case: Case, item: Weighed) -> Iterator[Option]:
     found, limits = item.prediction, case.limits
     if found is None or len(item.violated) != 1:
         return
-    if item.violated[0].startswith(("N = ", "KV of one")) and not case.edge:
+    short = item.violated[0].startswith(("N = ", "KV of one")) or found.label == "capacity"
+    if short and not case.edge:
         yield item.option.model_copy(update={"kv_bits": 8})
     drafts = (limits.acceptance or 0.0) >= SPECULATION_ACCEPTANCE and limits.verify_cost <= MOST_VERIFY_COST
     if item.violated[0].startswith("TBT") and drafts and found.batch <= SPECULATION_BATCH:
@@ -65,7 +66,7 @@ def _gap(case: Case, found: Prediction) -> float:
 def options(case: Case) -> Iterator[Option]:
     """Format x TP, on all the devices there are; a batch may also run on fewer."""
     for form in all_formats().values():
-        if case.hardware.kind not in form.kinds:
+        if case.hardware.kind not in form.kinds or (form.whole and form.unsupported(case.hardware)):
             continue
         for split in SPLITS if not case.edge else (1,):
             if split <= case.count:
@@ -76,7 +77,14 @@ def _copies(case: Case, form: Format, split: int) -> Iterator[Option]:
     whole = case.count // split
     counts = {1, whole} if case.goals.objective in {"batch", "cost"} else {whole}
     for replicas in sorted(counts):
-        yield Option(format=form, split=split, replicas=replicas, engine=engine_of(case))
+        yield Option(
+            format=form, split=split, replicas=replicas, engine=engine_of(case), prefix_cache=caches_prefix(case)
+        )
+
+
+def caches_prefix(case: Case) -> bool:
+    """L5: from a fifth of the prompt on; without a GPU a chat's own past is cached in any case."""
+    return case.edge or case.work.shared / case.work.prompt >= PREFIX_SHARE
 
 
 def engine_of(case: Case) -> str:
@@ -118,7 +126,7 @@ def _no_gain(case: Case, option: Option, found: Prediction, calibrations: Calibr
     form = option.format
     if case.edge or not form.weight_only or found.batch < found.crossover:
         return
-    whole = option.model_copy(update={"format": all_formats()["bf16"]})
+    whole = option.model_copy(update={"format": whole_format(case.hardware)})
     roomy = predict(case, whole, calibrations.efficiency(case.hardware, option.engine, whole.format))
     if roomy.concurrency * option.replicas >= case.needed and roomy.concurrency > 0 and not _capacity(case, roomy):
         yield f"compute-bound: B = {found.batch} >= B* = {found.crossover:.0f}, fewer bytes do not help"

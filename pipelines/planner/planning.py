@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from pipelines.planner import choosing, encoders, serve_block
 from pipelines.planner.answer import Band, Challenger, Plan, Variation, Verdict
 from pipelines.planner.calibrations import Calibrations
+from pipelines.planner.choosing import PLANNER_ERROR
 from pipelines.planner.doubts import doubts
 from pipelines.planner.hardware import Hardware, catalogue_version
 from pipelines.planner.levers import Left, engine_reason, left_alone, pull
@@ -22,8 +23,8 @@ SCALES = (("prompt x 1/2", (0.5, 1, 1)), ("prompt x 2", (2, 1, 1)), ("output x 1
           ("output x 2", (1, 2, 1)), ("load x 1/2", (1, 1, 0.5)), ("load x 2", (1, 1, 2)))  # fmt: skip
 ERROR_P90 = {"memory": 0.10, "throughput": 0.30, "tbt": 0.30, "ttft": 0.50, "size": 0.02, "cost": 0.30}
 """What 90% of predictions keep within, before calibration (PLANNER.md's goals)."""
-
-
+RATINGS = {"ttft": (200, 500, 1000), "tbt": (30, 50, 100)}
+"""Milliseconds up to which a time is good, ok, poor."""
 UNCALIBRATED = Calibrations()
 
 
@@ -125,6 +126,8 @@ def _stop(case: Case, choice: _Choice) -> str:
     if _batch(case):
         hours = batch_hours(case, chosen.option, found)
         return f"deadline met: {hours:.1f} <= {case.goals.hours:g} h; more devices halve the time for equal dollars"
+    if case.goals.objective == "cost" and case.hardware.price_per_hour:
+        return f"S2: nothing else that is accepted is cheaper by more than the planner's error of {PLANNER_ERROR:.0%}"
     if chosen.option.format.whole and case.work.adapters > 1:
         return "no pressure; adapters validated on BF16"
     if chosen.option.format.whole and not case.edge:
@@ -155,9 +158,24 @@ def _bands(chosen: Weighed | None, calibrations: Calibrations) -> tuple[Band, ..
         listed.append(("10^6 output tokens", "cost", found.dollars_per_million, "$"))
     margins = {**ERROR_P90, **calibrations.margins}
     return tuple(
-        Band(name=name, value=value, low=value * (1 - margins[kind]), high=value * (1 + margins[kind]), unit=unit)
+        Band(
+            name=name,
+            value=value,
+            low=value * (1 - margins[kind]),
+            high=value * (1 + margins[kind]),
+            unit=unit,
+            rating=rating(kind, value),
+        )
         for name, kind, value, unit in listed
     )
+
+
+def rating(kind: str, milliseconds: float) -> str:
+    """good, ok or poor, or beyond that; nothing for what is no time that a user waits."""
+    if kind not in RATINGS:
+        return ""
+    return next((word for word, most in zip(("good", "ok", "poor"), RATINGS[kind], strict=True)
+                 if milliseconds <= most), "beyond poor")  # fmt: skip
 
 
 def _rejected(case: Case, weighed: list[Weighed], chosen: Weighed | None) -> tuple[Left, ...]:
@@ -220,6 +238,8 @@ def _assumptions(case: Case, chosen: Weighed | None) -> list[str]:
     work, hardware = case.work, case.hardware
     said = [
         f"prompt {work.prompt}, output {work.output}, shared prefix {work.shared} tokens; {work.streams}",
+        f"goals: TTFT p95 {case.goals.ttft_ms:g} ms, TBT {case.goals.tbt_ms:g} ms; objective {case.goals.objective}; "
+        f"perplexity +{case.goals.perplexity:.0%}, task -{case.goals.task:g} points",
         f"memory {case.usable / 1e9:.1f} GB usable a device, {case.reserve / 1e9:.1f} GB reserved; load <= "
         f"{case.limits.load:.0%}",
         engine_reason(case),
@@ -229,6 +249,8 @@ def _assumptions(case: Case, chosen: Weighed | None) -> list[str]:
         said.append(f"${hardware.price_per_hour:g} an hour and device ({source})")
     else:
         said.append("no price is known, so nothing is ranked by cost: --price")
+    if chosen and chosen.option.kv_bits < 16:
+        said.append("an 8-bit KV cache costs quality that no prior tells: the gate decides")
     if chosen and chosen.prior and not chosen.option.format.whole:
         said.append(f"quality by prior, {chosen.prior.source}: the gate decides")
     return said
@@ -240,6 +262,8 @@ def _pipeline(case: Case, chosen: Weighed | None) -> dict[str, JsonValue]:
         return {}
     form = chosen.option.format
     stages: list[JsonValue] = []
+    if form.whole and chosen.option.kv_bits < 16:
+        stages.append("evaluate")
     if not form.whole:
         fields: dict[str, JsonValue] = {
             "method": form.method or "gguf",

@@ -19,6 +19,7 @@ from stages.base import Frozen
 Label = Literal["capacity", "bandwidth", "compute", "prefill", "link"]
 DRAFTED, DRAFT_COST = 4, 0.1
 """gamma tokens drafted a verification, each at a tenth of a decode step."""
+USUAL_CONTEXT = 4096
 EDGE_RESERVE = 1e9
 """Bytes that llama.cpp keeps beside weights and cache, in place of a GPU server's reserve."""
 
@@ -220,7 +221,8 @@ def predict(case: Case, option: Option, reached: Efficiency) -> Prediction:
     tbt = batch / tokens
     price = case.hardware.price_per_hour
     dollars = formulas.dollars_per_million(price, option.split, tokens, case.paid_load) if price is not None else None
-    filled = batch * (case.work.prompt + case.work.output) * costs.kv_bytes()
+    cached = context_length(case, room) if case.edge else batch * (case.work.prompt + case.work.output)
+    filled = max(0, cached) * costs.kv_bytes()
     return Prediction(
         weight_bytes=weights,
         weight_bytes_per_device=weights / option.split,
@@ -247,6 +249,15 @@ def predict(case: Case, option: Option, reached: Efficiency) -> Prediction:
         peak_memory_bytes=weights / option.split + filled + (reached.working_bytes or case.reserve),
         label=_label(case, costs, concurrency, batch),
     )  # fmt: skip
+
+
+def context_length(case: Case, room: float) -> int:
+    """Tokens that the cache is made for: prompt and output; without a GPU 4,096 where they fit, since a chat grows."""
+    needed = case.work.prompt + case.work.output
+    if not case.edge:
+        return needed
+    fits = int(room / case.model.kv_bytes())
+    return min(max(needed, USUAL_CONTEXT), fits, case.model.max_context or fits)
 
 
 def _by_rate(case: Case) -> bool:
@@ -321,5 +332,11 @@ def _label(case: Case, costs: Costs, concurrency: int, batch: int) -> Label:
     crossover = formulas.compute_crossover(costs.peak(form), form.bytes_each, case.hardware.bandwidth)
     if batch >= crossover:
         return "compute"
-    batch_bound = case.goals.objective == "batch" and batch == concurrency
+    batch_bound = batch == concurrency and (case.goals.objective == "batch" or _too_slow(case, costs, batch))
     return "capacity" if batch_bound else "bandwidth"
+
+
+def _too_slow(case: Case, costs: Costs, batch: int) -> bool:
+    """Whether fewer requests are served than are asked for, at the headroom's load."""
+    served = costs.throughput(batch) / case.work.output * costs.option.replicas * case.limits.load
+    return _by_rate(case) and case.goals.objective != "batch" and served < case.work.requests

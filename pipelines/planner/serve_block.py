@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from pipelines.planner.prediction import Case, Option, Prediction, adapter_slots
+from pipelines.planner.prediction import Case, Option, Prediction, adapter_slots, context_length
 
 HOST_ADAPTERS = 1000
-USUAL_CONTEXT = 4096
-
-
-def context_length(case: Case, found: Prediction) -> int:
-    """Prompt and output; without a GPU at least 4,096 where they fit, since a chat grows."""
-    needed = case.work.prompt + case.work.output
-    if not case.edge:
-        return needed
-    fits = int(found.room_bytes / case.model.kv_bytes())
-    return min(max(needed, USUAL_CONTEXT), fits, case.model.max_context or fits)
+NO_BF16 = 8.0  # compute capability from which on there is BF16, which engines take unless told otherwise
 
 
 def settings(case: Case, option: Option, found: Prediction) -> dict[str, JsonValue]:
@@ -27,13 +18,15 @@ def settings(case: Case, option: Option, found: Prediction) -> dict[str, JsonVal
         "tensor_parallel_size": option.split,
         "replicas": option.replicas,
         "gpu_memory_utilization": case.limits.memory_share,
-        "max_model_len": context_length(case, found),
+        "max_model_len": context_length(case, found.room_bytes),
         "max_num_seqs": max(1, min(found.concurrency, found.batch)),
         "quantization": option.format.method if not option.format.gguf else option.format.gguf,
         "kv_cache_dtype": "fp8" if option.kv_bits == 8 else "auto",
-        "enable_prefix_caching": option.prefix_cache and (work.shared > 0 or work.adapters > 1 or case.edge),
+        "enable_prefix_caching": option.prefix_cache or work.adapters > 1,
         "enable_chunked_prefill": option.paged and not case.edge,
     }
+    if (case.hardware.compute_capability or NO_BF16) < NO_BF16:
+        block["dtype"] = "float16"
     if work.adapters > 1:
         block |= {
             "max_loras": adapter_slots(work),

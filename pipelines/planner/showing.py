@@ -56,7 +56,8 @@ def _levers(plan: Plan) -> Table:
 def _predictions(plan: Plan) -> Table:
     table = Table("", "predicted", "90% within", box=None, title="predictions", title_justify="left")
     for band in plan.predictions:
-        table.add_row(band.name, _amount(band.value, band), f"{_amount(band.low, band)}..{_amount(band.high, band)}")
+        within = f"{_amount(band.low, band)}..{_amount(band.high, band)}"
+        table.add_row(band.name, _amount(band.value, band), f"{within}  {band.rating}".rstrip())
     found = plan.chosen.prediction if plan.chosen else None
     if found is not None:
         low = ", target > 70%; decoding is often < 30%" if found.device_utilisation < 0.3 else ""
@@ -69,13 +70,14 @@ def _predictions(plan: Plan) -> Table:
 def _amount(value: float, band: Band) -> str:
     if band.unit == "bytes":
         return size(value)
-    return f"${value:.3g}" if band.unit == "$" else f"{value:.3g} {band.unit}"
+    said = f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+    return f"${said}" if band.unit == "$" else f"{said} {band.unit}"
 
 
 def _rejected(plan: Plan, whole: bool) -> Table:
     """Of the options of one format only the first, unless all are asked for."""
     table = Table(box=None, title="rejected", title_justify="left", show_header=False)
-    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, min_width=max((len(item.what) for item in plan.rejected), default=0))
     table.add_column(no_wrap=not whole, overflow="ellipsis")
     told = set()
     for item in plan.rejected:

@@ -139,7 +139,8 @@ def test_every_trial_is_a_child_run_on_a_server(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         record = lab(tmp_path, monkeypatch).search(tracked=True)
         wanted = {"experiment_ids": ["1"], "filter": f"tags.`mlflow.parentRunId` = '{record.mlflow_run}'"}
-        asked = Request(f"{uri}/api/2.0/mlflow/runs/search", json.dumps(wanted).encode(), {"Content-Type": "text/json"})
+        plain = {"Content-Type": "application/json"}
+        asked = Request(f"{uri}/api/2.0/mlflow/runs/search", json.dumps(wanted).encode(), plain)
         with urlopen(asked) as answer:
             listed = json.load(answer)["runs"]
 
