@@ -214,6 +214,9 @@ def _from_runs(given: dict[str, Any]) -> None:
         title = f"fitted to {len(fitted_to)} runs, judged on {len(held_out) or 'the same'}"
     else:
         rows, title = audit.as_logged(seen), f"{len(seen)} runs, as predicted at the time"
+        known = calibrations.load(home() / "planner")
+        if not known.fitted:  # afterwards the fit's own held-out runs say how far to trust it
+            calibrations.save(home() / "planner", known.model_copy(update={"margins": audit.margins(rows)}))
     if given["as_json"]:
         click.echo(json.dumps([{**row.model_dump(), "untrusted": row.untrusted} for row in rows], indent=1))
         return

@@ -85,7 +85,7 @@ def answer(question: Question, calibrations: Calibrations = UNCALIBRATED) -> Pla
         hours=batch_hours(case, chosen.option, found) if chosen and found and _batch(case) else None,
         dollars=batch_dollars(case, chosen.option, found) if chosen and found and _batch(case) else None,
         variations=tuple(_variations(case, calibrations)),
-        assumptions=tuple(_assumptions(case, chosen)),
+        assumptions=(*_assumptions(case, chosen), *_untrusted(calibrations)),
         warnings=tuple(doubts(case)),
         pipeline=_pipeline(case, chosen),
         serve=serve_block.settings(case, chosen.option, found) if chosen and found and fits else {},
@@ -254,6 +254,11 @@ def _assumptions(case: Case, chosen: Weighed | None) -> list[str]:
     if chosen and chosen.prior and not chosen.option.format.whole:
         said.append(f"quality by prior, {chosen.prior.source}: the gate decides")
     return said
+
+
+def _untrusted(calibrations: Calibrations) -> list[str]:
+    said = ", ".join(f"{kind} off by {share:.0%} (p90)" for kind, share in calibrations.margins.items())
+    return [f"UNTRUSTED by measured runs, bands widened: {said}"] if said else []
 
 
 def _pipeline(case: Case, chosen: Weighed | None) -> dict[str, JsonValue]:

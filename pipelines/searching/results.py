@@ -71,7 +71,7 @@ def _lines(record: SearchRecord) -> list[str]:
 
 
 def picture(record: SearchRecord, limit: float | None) -> bytes | None:
-    """A PNG of quality against size: every point that was measured, the front as a line; None without two of them.
+    """A PNG of quality against size, speed in words: every point measured, the front as a line; None without two.
 
     `limit` is the relative rise of perplexity that is allowed.
     """
@@ -93,7 +93,8 @@ def picture(record: SearchRecord, limit: float | None) -> bytes | None:
     by_loss = CHANGE in drawn[0].figures
     if limit is not None and by_loss:
         axes.axhline(limit * 100, color=COLOURS["over budget"], linestyle="--", linewidth=1)
-    axes.set(xlabel="size on disk, MB", ylabel="change of perplexity, %" if by_loss else "top-1 accuracy, %")
+    quality = "top-1 accuracy, %" if "accuracy_top1" in drawn[0].figures else "agreement of embeddings, %"
+    axes.set(xlabel="size on disk, MB", ylabel="change of perplexity, %" if by_loss else quality)
     axes.set_title(f"{record.name}: blue passed, red over budget, small first looks", loc="left")
     axes.grid(visible=True, color="#eaeef2", zorder=0)
     png = BytesIO()
@@ -102,8 +103,9 @@ def picture(record: SearchRecord, limit: float | None) -> bytes | None:
 
 
 def _quality(trial: Trial) -> Interval | None:
-    """What stands for quality: the change of perplexity, else the accuracy."""
-    return trial.figures.get(CHANGE) or trial.figures.get("accuracy_top1")
+    """What stands for quality: the change of perplexity, else the accuracy, else the embeddings' agreement."""
+    names = (CHANGE, "accuracy_top1", "cosine_agreement")
+    return next((trial.figures[name] for name in names if name in trial.figures), None)
 
 
 def _place(axes: Any, trial: Trial) -> None:
@@ -113,7 +115,13 @@ def _place(axes: Any, trial: Trial) -> None:
         [x], [y], yerr=[[y - 100 * found.low], [100 * found.high - y]], color=COLOURS[trial.verdict],
         marker=MARKERS[trial.verdict], markersize=4 if early else 8, linestyle="none", alpha=0.6 if early else 1.0,
     )  # fmt: skip
-    axes.annotate(trial.label, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=6)
+    axes.annotate(told(trial), (x, y), xytext=(6, 4), textcoords="offset points", fontsize=6)
+
+
+def told(trial: Trial) -> str:
+    """A point's name in the picture, with its speed where that was measured: the third axis of the front."""
+    speed = next((trial.figures[name] for name in ("tbt_p50_ms", "latency_p50_ms") if name in trial.figures), None)
+    return trial.label if speed is None else f"{trial.label}, {speed.value:.3g} ms"
 
 
 def _at(trial: Trial) -> tuple[float, float]:

@@ -198,6 +198,25 @@ def test_calibrate_and_audit_read_the_runs_of_the_home(tapeout: Command, home: P
     assert load(home / "planner").fitted
 
 
+def test_an_audit_that_trusts_nothing_widens_the_bands_of_the_next_plan(tapeout: Command, home: Path) -> None:
+    record = run_record()
+    for number, run in enumerate([seen(name, 128, noise=5.0) for name in TRUTH] * 2):
+        last = record.stages[-1].model_copy(update={"sighting": run, "artifact": f"{number:064d}"})
+        folder = home / "runs" / f"run-{number}"
+        folder.mkdir(parents=True)
+        stages = (*record.stages[:-1], last)
+        (folder / "run.json").write_text(record.model_copy(update={"stages": stages}).model_dump_json())
+    asked = ("plan", "smollm2-135m", "--hardware", "avx2-8c", "--users", "1", "--json")
+    before = {band["name"]: band for band in tapeout(*asked).json["predictions"]}
+
+    assert "UNTRUSTED" in tapeout("plan", "--audit").out
+
+    plan = tapeout(*asked).json
+    after = {band["name"]: band for band in plan["predictions"]}
+    assert after["TBT"]["high"] > before["TBT"]["high"]
+    assert plan["assumptions"][-1].startswith("UNTRUSTED by measured runs, bands widened: ")
+
+
 def test_an_audit_without_runs_says_how_to_get_some(tapeout: Command) -> None:
     ended = tapeout("plan", "--audit")
 

@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "pipelines"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "planner"))
 from questions import decoder
+from samples import run_record
 
 from configs import RIGHT, Folder
 from pipelines.budget import Budget
@@ -15,8 +16,9 @@ from pipelines.measures import Interval
 from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.hardware import find
 from pipelines.searching.forecast import Forecaster
+from pipelines.searching.results import picture, told
 from pipelines.searching.ruling import Ruling, comparable, family
-from pipelines.searching.trials import CHANGE, Forecast, Look, Trial, Verdict, best, front
+from pipelines.searching.trials import CHANGE, Forecast, Look, SearchRecord, Trial, Verdict, best, front
 
 BUDGETS = (
     Budget(metric="perplexity", max_regression=0.05, relative=True),
@@ -115,3 +117,25 @@ def test_best_is_the_least_in_the_first_objective_of_what_passed_in_full() -> No
     assert (found := best(trials, ("size_bytes",))) is not None
     assert found.number == 2
     assert [item.number for item in front(trials, ("size_bytes", "perplexity"))] == [2, 1]
+
+
+def test_a_point_of_the_picture_tells_its_speed_where_it_was_measured() -> None:
+    slow = trial(1, "a", 100e6, 0.01)
+    speed = Interval(value=6.304, low=6, high=7)
+
+    assert told(slow) == "a"
+    assert told(slow.model_copy(update={"figures": {**slow.figures, "tbt_p50_ms": speed}})) == "a, 6.3 ms"
+
+
+def test_a_search_over_embeddings_has_a_picture() -> None:
+    agreement = {"cosine_agreement": Interval(value=0.99, low=0.98, high=1.0)}
+    trials = [
+        one.model_copy(update={"figures": {"size_bytes": one.figures["size_bytes"], **agreement}})
+        for one in (trial(1, "a", 100e6, 0.01), trial(2, "b", 90e6, 0.01))
+    ]
+    record = SearchRecord(
+        name="encoder", config_path="a.yaml", config_digest="", config_text="", status="found", space=2, right=2,
+        objectives=("size_bytes",), seed=0, trials=tuple(trials), front=(1, 2), chosen=2, device=run_record().device,
+    )  # fmt: skip
+
+    assert (picture(record, None) or b"").startswith(b"\x89PNG")
