@@ -208,6 +208,24 @@ def test_pitfall_7_a_token_s_price_depends_on_prompt_and_output() -> None:
     assert long == pytest.approx(3.94, rel=0.35)
 
 
+def test_pitfall_7_saturated_int4_costs_more_than_bf16() -> None:
+    work, machine = Workload(prompt=500, output=500), find("a100-80")
+    bf16, int4 = dollars(machine, "llama-3-70b", "bf16", 4, work), dollars(machine, "llama-3-70b", "int4", 1, work)
+
+    assert bf16 == pytest.approx(0.76, rel=0.1)
+    assert int4 == pytest.approx(0.85, rel=0.1)
+    assert int4 > bf16
+
+
+def test_pitfall_7_a_processor_s_token_costs_ten_times_a_gpu_s() -> None:
+    asked = question("codellama-7b", "avx2-8c", 1, Workload(prompt=500, output=500, users=1), limits=Limits(load=1.0))
+    chosen = answer(asked).chosen
+
+    assert chosen is not None
+    assert chosen.prediction is not None
+    assert chosen.prediction.dollars_per_million == pytest.approx(10, rel=0.35)
+
+
 CATALOGUE = """
 a100-40          40  1555 fp16=312 int8=624 1.10
 a100-80          80  2039 fp16=312 int8=624 1.39
