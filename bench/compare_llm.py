@@ -82,6 +82,8 @@ def main() -> int:
         if row := measured(entry, options):
             rows[entry.name] = row
     shown = [rows[entry.name] for entry in ENTRIES if entry.name in rows]
+    if not shown:
+        return 1
     records = [row.record for row in shown]
     terminal().print(table(shown))
     PLOT.write_bytes(chart(records) or b"")
