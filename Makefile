@@ -14,6 +14,8 @@ INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --disable-pip
 # Optional: EXTRAS=s3 for shared stores on S3; dask, ray for `tapeout compare --task-runner`
 EXTRAS ?=
 
+ENVS := torch gguf onnx pruning openvino openvino_llm onnx_llm gptq autoawq llmcompressor tensorrt
+
 # What is installed is named by stamps whose names hold a checksum of what they stand for.
 sum = $(shell { $(1); } | cksum | tr ' ' -)
 MADE := $(VENV)/.made-$(call sum,pwd; $(PYTHON) --version)
@@ -45,7 +47,7 @@ slow: dev  ## real servers, databases and downloads
 	$(BIN)/python -m pytest tests/unit -m "slow or download"
 
 toolchain: dev  ## tiny real models inside their environments
-	@for env in torch gguf onnx pruning openvino openvino_llm onnx_llm gptq autoawq llmcompressor tensorrt; do python=$$($(BIN)/tapeout envs python $$env) && \
+	@for env in $(ENVS); do python=$$($(BIN)/tapeout envs python $$env) && \
 	  PYTHONPATH=. HF_HUB_OFFLINE=1 $$python -m pytest tests/toolchain/$$env -p no:cacheprovider; done
 
 e2e: dev  ## a real model and real data through the whole program
@@ -54,8 +56,11 @@ e2e: dev  ## a real model and real data through the whole program
 browser: dev  ## pages in a headless Chromium, where there is one; pictures in build/screenshots
 	$(BIN)/python -m pytest tests/browser -m browser
 
-test: dev  ## all of it, one tier after the other, up to the first failure
-	+@for tier in lint unit slow toolchain e2e browser; do $(MAKE) --no-print-directory $$tier; done
+# What fails to build fails again, and is heard, in the toolchain tier. Servers start on a machine that is theirs.
+test: dev  ## all of it, one tier after the other, up to the first failure; environments are built beside the first two
+	+@$(BIN)/tapeout envs build $(ENVS) >/dev/null 2>&1 & builder=$$!; trap 'kill $$builder 2>/dev/null || true' EXIT; \
+	for tier in lint unit; do $(MAKE) --no-print-directory $$tier; done; wait $$builder || true; \
+	for tier in slow toolchain e2e browser; do $(MAKE) --no-print-directory $$tier; done
 
 lock: setup  ## write envs/ENV.txt anew from envs/ENV.in: make lock ENV=gguf
 	$(BIN)/python -m pipelines.building.pinning $(or $(ENV),$(error say which: make lock ENV=gguf))

@@ -12,8 +12,8 @@ from stages._saved_tensors import saved
 
 PLAIN = {"observer": "memoryless_minmax"}
 """Ranges from the largest weight: what llm-compressor searches the scales with."""
-CLIPPED = {"observer": "imatrix_mse", "observer_kwargs": {"norm": 2.0, "maxshrink": 0.3, "grid": 50}}
-"""Ranges of least squared error, each weight counted by the mean square of its input; down to 0.7 of the largest."""
+CLIPPED = {"observer": "imatrix_mse", "observer_kwargs": {"norm": 2.0, "maxshrink": 0.5, "grid": 100, "patience": 100}}
+"""Ranges of least squared error, each weight counted by the mean square of its input; from half of the largest up."""
 
 
 def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Made:
@@ -24,18 +24,27 @@ def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Mad
     Raises:
         Refused: a layer that the groups do not divide, NaN or infinity in a layer.
     """
+    model = scaled(folder, rows, settings, scratch)
+    made = _passed(model, rows, [_rounding(settings, CLIPPED)], settings, scratch)
+    made.save_pretrained(scratch / "saved", save_compressed=True)
+    told = json.loads((scratch / "saved/config.json").read_text(encoding="utf-8"))["quantization_config"]
+    return Made(tensors=saved(scratch / "saved"), told=told)
+
+
+def scaled(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Any:
+    """The model in floats, its channels scaled so that rounding costs least; what it computes is unchanged.
+
+    Raises:
+        Refused: a layer that the groups do not divide, NaN or infinity in a layer.
+    """
     from llmcompressor.modifiers.transform.awq import AWQModifier
 
     model = load_lm(folder, settings.threads)
     refuse_shapes(model, settings)
     if settings.device == "cpu":
         _pin_nothing()
-    scaled = _passed(model, rows, [AWQModifier(duo_scaling="both"), _rounding(settings, PLAIN)], settings, scratch)
-    model = _in_floats(scaled, load_lm(folder, settings.threads))
-    made = _passed(model, rows, [_rounding(settings, CLIPPED)], settings, scratch)
-    made.save_pretrained(scratch / "saved", save_compressed=True)
-    told = json.loads((scratch / "saved/config.json").read_text(encoding="utf-8"))["quantization_config"]
-    return Made(tensors=saved(scratch / "saved"), told=told)
+    recipe = [AWQModifier(duo_scaling="both"), _rounding(settings, PLAIN)]
+    return _in_floats(_passed(model, rows, recipe, settings, scratch), load_lm(folder, settings.threads))
 
 
 def _passed(model: Any, rows: Any, recipe: list[Any], settings: Settings, scratch: Path) -> Any:
@@ -55,9 +64,9 @@ def _passed(model: Any, rows: Any, recipe: list[Any], settings: Settings, scratc
     )
 
 
-def _in_floats(scaled: Any, fresh: Any) -> Any:
-    """The fresh model with the scaled one's weights, which are floats still: what rounds them stands beside them."""
-    weights = scaled.state_dict()
+def _in_floats(rounded: Any, fresh: Any) -> Any:
+    """The fresh model with the scaled weights, which are floats still: what rounds them stands beside them."""
+    weights = rounded.state_dict()
     fresh.load_state_dict({name: weights[name] for name in fresh.state_dict()})
     return fresh
 

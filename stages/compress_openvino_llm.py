@@ -35,8 +35,8 @@ class CompressOpenvinoLlm(Stage):
     scale_estimation: bool = Field(False, description="choose each group's scale by the error of the layer's output")
     gptq: bool = Field(False, description="correct the columns not yet rounded for the error of those that are")
     lora_correction: bool = Field(False, description="add low-rank matrices in 8 bits that undo part of the error")
-    windows: int = Field(32, ge=1, description="calibration windows, spread evenly over the calibration text")
-    window: int = Field(256, ge=16, description="tokens a window")
+    windows: int = Field(128, ge=1, description="calibration windows, spread evenly over the calibration text")
+    window: int = Field(128, ge=16, description="tokens a window")
 
     @model_validator(mode="after")
     def _only_at_4_bits(self) -> CompressOpenvinoLlm:
@@ -102,7 +102,29 @@ class CompressOpenvinoLlm(Stage):
         fed = nncf().Dataset(list(rows), lambda row: {name: feed(name, row) for name in sorted(names)})
         asked = {name: True for name in _OF_4_BITS if getattr(self, name)}
         sys.stderr.write(f"calibrating on {rows.size:,} tokens\n")
-        return {**options, **asked, "dataset": fed, "subset_size": len(rows)}
+        advanced = _advanced(len(rows), self.group_size)
+        return {**options, **asked, "dataset": fed, "subset_size": len(rows), "advanced_parameters": advanced}
+
+
+def _advanced(count: int, group_size: int) -> Any:
+    """Every algorithm looks at all of the windows, which NNCF reduces to the mean of their tokens.
+
+    A group has as many unknowns as inputs, so scale estimation also pays for what the weights themselves lose. GPTQ
+    works in blocks of a group: a group that begins within a block takes its range from weights not yet corrected.
+    """
+    from nncf import quantization
+
+    own = quantization.advanced_parameters
+    return own.AdvancedCompressionParameters(
+        awq_params=own.AdvancedAWQParameters(subset_size=count),
+        scale_estimation_params=own.AdvancedScaleEstimationParameters(
+            subset_size=count, scale_steps=10, weight_penalty=0.1
+        ),
+        gptq_params=own.AdvancedGPTQParameters(
+            subset_size=count, **({"block_size": group_size} if group_size > 0 else {})
+        ),
+        lora_correction_params=own.AdvancedLoraCorrectionParameters(subset_size=count),
+    )
 
 
 def feed(name: str, row: Any) -> Any:

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from stages._causal_lm import load_lm
 from stages._quantized import quantization
 from stages.base import Artifact, Refused
 from stages.quantize_awq import QuantizeAwq
+from stages.scale_channels import ScaleChannels
 from tests.toolchain.gptq.tiny_text import calibration, changed, make_uneven, run
 
 SMALL = QuantizeAwq(backend="llmcompressor", group_size=32, windows=8, window=32)
@@ -38,3 +42,17 @@ def test_a_group_size_that_does_not_divide_a_layer_is_refused_by_its_name(
 ) -> None:
     with pytest.raises(Refused, match=r"groups of 48 do not divide"):
         run(SMALL.model_copy(update={"group_size": 48}), hf, tmp_path / "awq", calibration=text)
+
+
+def test_scaled_channels_compute_what_they_did(hf: Artifact, text: Artifact, tmp_path: Path) -> None:
+    made, produced = run(ScaleChannels(group_size=32, windows=8, window=32), hf, tmp_path / "scaled", calibration=text)
+
+    before, after = (load_file(folder / "model.safetensors") for folder in (hf.path, made.path))
+    assert before.keys() == after.keys()
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert {name.split(".")[-2] for name in moved} >= {"input_layernorm", "q_proj", "k_proj", "v_proj", "down_proj"}
+    tokens = torch.arange(48)[None]
+    with torch.no_grad():
+        was, now = (load_lm(folder, 1)(tokens).logits for folder in (hf.path, made.path))
+    assert (now - was).abs().max() < 1e-4 * was.abs().max()
+    assert produced.facts["calibration_tokens"] == 256
