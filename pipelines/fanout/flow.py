@@ -102,8 +102,15 @@ def _task_runner(fanning: Fanning) -> Any:
     if fanning.runner == "dask":
         from prefect_dask import DaskTaskRunner
 
-        # a config's memory is that of its own processes, which Dask does not see
-        cluster = {"n_workers": fanning.workers, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+        # workers in this process: ^C would kill Dask's own before they stop their configs, which are processes anyway,
+        # and whose memory Dask does not see
+        cluster = {
+            "n_workers": fanning.workers,
+            "threads_per_worker": 1,
+            "processes": False,
+            "memory_limit": 0,
+            "dashboard_address": None,
+        }
         return DaskTaskRunner(cluster_kwargs=cluster)
     if fanning.runner == "ray":
         from prefect_ray import RayTaskRunner

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from fanned import HERE, order
 
 from pipelines.fanout.flow import fan_out
 from pipelines.fanout.workers import MODULES, RUNNERS, Fanning, RunnerName
-from pipelines.records import RunRecord
 from pipelines.stack.ports import free_port
 from pipelines.stack.service import Child
 from pipelines.stack.services import temporary_prefect_server
@@ -51,12 +49,6 @@ def _here(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def lasted(record: RunRecord) -> tuple[datetime, datetime]:
-    """A time when it had begun for certain, its record being of whole seconds, and one when it had not ended."""
-    begin = datetime.fromisoformat(record.started)
-    return begin + timedelta(seconds=1), begin + timedelta(seconds=record.seconds)
-
-
 @runners
 def test_two_configs_run_at_the_same_time_and_one_that_crashes_takes_none_with_it(
     runner: RunnerName, tmp_path: Path
@@ -71,14 +63,11 @@ def test_two_configs_run_at_the_same_time_and_one_that_crashes_takes_none_with_i
     ends = fan_out(tmp_path / "home", orders, Fanning(2, runner))
 
     records = [ended.record for ended in ends if ended.record]
-    assert [record.status for record in records] == ["passed", "passed", "halted"]
+    assert [record.status for record in records] == ["passed", "passed", "halted"], "the first two wait for each other"
     assert records[0].stages[-1].artifact == records[1].stages[-1].artifact
     problem = ends[2].problem
     assert problem is not None
     assert problem.message.startswith("the process of `crash` was killed by SIGSEGV")
-    (begun, ended), (other_begun, other_ended) = lasted(records[0]), lasted(records[1])
-    assert begun < other_ended
-    assert other_begun < ended
 
 
 @runners
