@@ -3,9 +3,9 @@
     python -m bench.search
 
 Makes and measures every point of configs/smollm2-135m/gguf_search.yaml in one process (the grid), then searches it with
-three seeds, each from a store that holds the fetched model alone. Both are wall-clock seconds of this process, with all
-that they make: import, importance matrix, conversion, the reference's scores. --keep FOLDER keeps the grid and the
-searches that are done, and takes them up again.
+three seeds, each from a store that holds the fetched model alone and within a third of the grid's time (`--minutes`).
+Both are wall-clock seconds of this process, with all that they make: import, importance matrix, conversion, reference's
+scores. --keep FOLDER keeps the grid and the searches that are done, and takes them up again.
 """
 
 from __future__ import annotations
@@ -48,8 +48,11 @@ def main() -> int:
         keep = options.keep or Path(folder)
         source = fetched(CONFIG, Path(folder))
         grid = kept(keep / "grid.json", lambda: exhaustive(Path(folder), source, options))
+        given = grid["seconds"] * options.goal_share
         searches = {
-            seed: kept(keep / f"seed-{seed}.json", lambda seed=seed: searched(seed, Path(folder), source, options))
+            seed: kept(
+                keep / f"seed-{seed}.json", lambda seed=seed: searched(seed, given, Path(folder), source, options)
+            )
             for seed in map(int, options.seeds.split(","))
         }
     passed = [point["size_mb"] for point in grid["points"] if point["change"] <= options.budget]
@@ -111,11 +114,11 @@ def exhaustive(scratch: Path, source: Source, options: argparse.Namespace) -> Pa
     return {"seconds": time.monotonic() - begin, "points": points, "threads": options.threads}
 
 
-def searched(seed: int, scratch: Path, source: Source, options: argparse.Namespace) -> Part:
-    """One search from an empty store; what it found, and when."""
+def searched(seed: int, seconds_given: float, scratch: Path, source: Source, options: argparse.Namespace) -> Part:
+    """One search from an empty store, within that time; what it found, and when."""
     at_home(f"seed-{seed}", scratch, source)
     begin = time.monotonic()
-    asked = Asked(seed=seed)
+    asked = Asked(seed=seed, minutes=seconds_given / 60)
     record = conduct(space_of(CONFIG, (f"threads={options.threads}",), asked), asked, Silent(), None)
     seconds = time.monotonic() - begin
     Console(stderr=True).print(f"seed {seed}: {seconds:.0f} s, {record.stopped}")

@@ -49,8 +49,19 @@ def _planned(record: StageRecord) -> dict[str, str]:
     seen = record.sighting
     if seen is None:
         return {}
-    told = {"engine": seen.engine, "format": seen.format.name, "catalogue": seen.catalogue}
-    return flat("plan", {**told, "calibrated": seen.calibrated})
+    told: dict[str, JsonValue] = {
+        "hash": seen.plan,
+        "catalogue": seen.catalogue,
+        "hardware": seen.hardware.key,
+        "engine": seen.engine,
+        "engine_version": seen.engine_version,
+        "format": seen.format.name,
+        "prompt_tokens": list(seen.prompts),
+        "output_tokens": seen.tokens,
+        "users": 1,
+        "calibrated": seen.calibrated,
+    }
+    return flat("plan", told)
 
 
 def flat(prefix: str, value: JsonValue | Mapping[str, JsonValue]) -> dict[str, str]:

@@ -272,7 +272,8 @@ class Pipeline:
         evaluation, home = self.loaded.config.evaluation, self.workshop.home
         target = name_of(subject.target)
         fields, size = planned.step.stage.model_dump(mode="json"), candidate.size_bytes
-        return sighting(home, reference, subject.artifact, fields, target, evaluation, report, size)
+        versions = self.workshop.runner.versions(subject.target)
+        return sighting(home, reference, subject.artifact, fields, target, evaluation, report, size, versions)
 
     def _baseline(self, subject: Subject) -> Subject | None:
         """The first artifact that this runtime opened: before it nothing of the runtime was quantized, or slowed."""

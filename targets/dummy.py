@@ -1,4 +1,4 @@
-"""A bigram model in numpy: the target of unit tests, with quality, speed and failures to order."""
+"""A bigram model in numpy: the target of unit tests, with quality, size, speed and failures to order."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Dummy(Target):
     env: ClassVar[str] = "dummy"
 
     noise: float = Field(0.0, ge=0, description="standard deviation of what is added to every weight")
+    padding_bytes: int = Field(0, ge=0, description="by which the artifact is larger")
     delay_s: float = Field(0.0, ge=0, description="seconds that every generated token takes longer")
     fail: Literal["", "raise", "segfault", "hang", "oom", "refuse"] = Field("", description="how `run` ends")
 
@@ -41,6 +42,8 @@ class Dummy(Target):
         weights = _read(model.path)
         noise = np.random.default_rng(context.seed).normal(0.0, 1.0, weights.shape) * self.noise
         _write(context.out, weights + noise)
+        if self.padding_bytes:
+            (context.out / "padding").write_bytes(bytes(self.padding_bytes))
         context.progress(1, 1, "written")
         return Produced(facts={**model.facts, "vocabulary": VOCABULARY, "noise": self.noise})
 

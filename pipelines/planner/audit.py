@@ -13,7 +13,9 @@ from pipelines.planner.sightings import Sighting, compared
 from stages.base import Frozen
 
 GOALS = {"size_bytes": (0.01, 0.02), "peak_memory_bytes": (0.05, 0.10), "decode_tokens_per_s": (0.15, 0.30),
-         "tbt_p50_ms": (0.15, 0.30), "ttft_p50_ms": (0.30, 0.50)}  # fmt: skip
+         "tbt_p50_ms": (0.15, 0.30), "ttft_p50_ms": (0.30, 0.50), "perplexity": (0.1, 0.1)}  # fmt: skip
+"""Median and p90 of the absolute relative error; of perplexity in points (PLANNER.md, section 7)."""
+POINTS = frozenset({"perplexity"})
 CALIBRATED_GOALS = {
     **GOALS,
     "decode_tokens_per_s": (0.08, 0.15),
@@ -78,7 +80,7 @@ def with_calibrations_each(pairs: Iterable[tuple[Sighting, Calibrations]]) -> li
     fitted = True
     for seen, calibrations in pairs:
         fitted = fitted and bool(calibrations.fitted)
-        reached = calibrations.efficiency(seen.hardware, seen.engine, seen.format)
+        reached = calibrations.efficiency(seen.hardware, seen.engine, seen.format, seen.engine_version)
         for item in compared(seen, reached, calibrations, seen.measured()):
             errors[_stem(item.name)].append(abs(item.error))
     return _rows(errors, calibrated=fitted)
@@ -86,7 +88,7 @@ def with_calibrations_each(pairs: Iterable[tuple[Sighting, Calibrations]]) -> li
 
 def margins(rows: Sequence[Row]) -> dict[str, float]:
     """The bands of what is not trusted, widened to what was observed."""
-    return {MARGIN_OF[row.metric]: row.p90 for row in rows if row.untrusted}
+    return {MARGIN_OF[row.metric]: row.p90 for row in rows if row.untrusted and row.metric in MARGIN_OF}
 
 
 def _stem(name: str) -> str:

@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from pydantic import Field
+
 from pipelines.planner.efficiency import Efficiency, default
 from pipelines.planner.formats import Format, Prior, prior
 from pipelines.planner.hardware import Hardware
@@ -21,6 +23,7 @@ class Fitted(Frozen):
 
     hardware: str
     engine: str
+    major: str = Field("", description="the engine's major version")
     format: str
     efficiency: Efficiency
 
@@ -41,13 +44,15 @@ class Calibrations(Frozen):
     qualities: tuple[MeasuredQuality, ...] = ()
     margins: dict[str, float] = {}
 
-    def efficiency(self, hardware: Hardware, engine: str, form: Format) -> Efficiency:
-        """The fit of that format, else of the engine on that machine, else the default."""
-        own = {
-            item.format: item.efficiency
-            for item in self.fitted
-            if (item.hardware, item.engine) == (hardware.key, engine)
-        }
+    def efficiency(self, hardware: Hardware, engine: str, form: Format, version: str = "") -> Efficiency:
+        """The fit of that format, else of the engine on that machine, else the default.
+
+        Of another major version of the engine nothing is taken; where no version is given, the newest one's fit is.
+        """
+        there = [item for item in self.fitted if (item.hardware, item.engine) == (hardware.key, engine)]
+        newest = max((item.major for item in there), key=_order, default="")
+        wanted = major(version) if version else newest
+        own = {item.format: item.efficiency for item in there if item.major == wanted}
         return own.get(form.name) or own.get(ANY_FORMAT) or default(hardware, engine, form)
 
     def prior(self, model: Decoder, form: Format) -> Prior:
@@ -56,6 +61,16 @@ class Calibrations(Frozen):
             if item.format == form.name and abs(item.parameters / model.parameters - 1) < 0.02 and item.gates >= 3:
                 return Prior(perplexity=item.perplexity, task=0, source=f"median of {item.gates} gates")
         return prior(form.name, model.parameters)
+
+
+def major(version: str) -> str:
+    """What an engine's behaviour goes with: 2026 of 2026.2.1, 0.18 of 0.18.0 (semver: below 1 a minor one breaks)."""
+    first, *rest = version.split(".")
+    return f"{first}.{rest[0]}" if first == "0" and rest else first
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def load(folder: Path) -> Calibrations:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from pipelines.planner.calibrations import ANY_FORMAT, Calibrations, Fitted, MeasuredQuality
+from pipelines.planner.calibrations import ANY_FORMAT, Calibrations, Fitted, MeasuredQuality, major
 from pipelines.planner.efficiency import Efficiency, default
 from pipelines.planner.sightings import USUAL_WORKING_BYTES, Sighting, predictions
 
@@ -29,15 +29,15 @@ def split(sightings: Sequence[Sighting], share: float = HELD_OUT) -> tuple[list[
 
 
 def fit(sightings: Iterable[Sighting]) -> Calibrations:
-    """Efficiencies by machine and engine, and by format within them; the median of what gates measured.
+    """Efficiencies by machine and engine's major version, and by format within them; the median of what gates measured.
 
     An engine's fit is weighed n/(n+3) against defaults that were compared with measurements elsewhere; guesses get no
     weight. A format's is weighed n/(n+3) against its engine's.
     """
-    groups: dict[tuple[str, str], list[Sighting]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[Sighting]] = defaultdict(list)
     listed = list(sightings)
     for seen in listed:
-        groups[seen.hardware.key, seen.engine].append(seen)
+        groups[seen.hardware.key, seen.engine, major(seen.engine_version)].append(seen)
     fitted = [item for group in groups.values() if len(group) >= LEAST_RUNS for item in _engine(group)]
     return Calibrations(fitted=tuple(fitted), qualities=tuple(_qualities(listed)))
 
@@ -48,7 +48,7 @@ def _engine(group: list[Sighting]) -> list[Fitted]:
     weight = len(group) / (len(group) + PRIOR_RUNS) if start.sourced else 1.0
     shared = _best(group, start, ENGINE, weight)
     shared = shared.model_copy(update={"working_bytes": _working(group, shared), "calibrated": len(group)})
-    place = {"hardware": first.hardware.key, "engine": first.engine}
+    place = {"hardware": first.hardware.key, "engine": first.engine, "major": major(first.engine_version)}
     found = [Fitted(**place, format=ANY_FORMAT, efficiency=shared)]
     forms: dict[str, list[Sighting]] = defaultdict(list)
     for seen in group:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 WIDTHS = {"float32": 32, "fp32": 32, "f32": 32, "float16": 16, "fp16": 16, "f16": 16, "bfloat16": 16, "bf16": 16,
           "int8": 8, "i8": 8, "u8": 8, "int4": 4, "i4": 4, "u4": 4}  # fmt: skip
 GENAI = "onnx_llm"
+PACKAGES = {"llama.cpp": "llama-cpp-python", "openvino_llm": "openvino", "onnxruntime_genai": "onnxruntime-genai",
+            "transformers": "torch"}  # fmt: skip
+"""What an engine's version is that of."""
 SCALE_BITS = {GENAI: 32}
 """A block's scale is float32 there, and float16 elsewhere."""
 USUAL_WORKING_BYTES = 0.25e9
@@ -43,6 +46,7 @@ class Sighting(Frozen):
 
     hardware: Hardware
     engine: str
+    engine_version: str = Field("", description="of the engine's package")
     format: Format
     model: Decoder
     prompts: tuple[int, ...] = Field(description="tokens; the first is the one that metrics without a length are of")
@@ -51,6 +55,7 @@ class Sighting(Frozen):
     companions: int = Field(0, description="bytes of the files beside the weights")
     calibrated: int = Field(0, description="observations behind the efficiency; 0 for defaults")
     catalogue: str = ""
+    plan: str = Field("", description="sha256 of all that the predictions come from, its first 16 digits")
     values: tuple[Predicted, ...] = ()
 
     @property
@@ -71,6 +76,11 @@ class Sighting(Frozen):
 def engine_of(target: str) -> str:
     """The planner's name of a target's runtime."""
     return "llama.cpp" if target == "gguf" else target
+
+
+def version_of(engine: str, versions: Mapping[str, str]) -> str:
+    """The engine's version out of those of its environment's packages; nothing where none is known."""
+    return versions.get(PACKAGES.get(engine, engine), "")
 
 
 def format_of(kind: str, facts: Mapping[str, JsonValue], fields: Mapping[str, JsonValue]) -> Format | None:
@@ -117,6 +127,7 @@ def predictions(seen: Sighting, reached: Efficiency, calibrations: Calibrations)
         name = "ttft_p50_ms" if number == 0 else f"ttft_p50_ms_{prompt}"
         costs = Costs(seen.case(prompt), seen.option, reached)
         found[name] = costs.ttft(1, 0.0, 0) * 1e3
+    found["ttft_p95_ms"] = found["ttft_p50_ms"]  # one user never queues
     expected = expected_rise(seen, calibrations)
     return found if expected is None else {**found, "perplexity_change": expected}
 
@@ -154,6 +165,10 @@ def compared(
             true = measured[name]
             error = value - true if name == "perplexity_change" else value / true - 1 if true else 0.0
             yield Predicted(name=name, predicted=value, measured=true, error=error)
+            if name == "perplexity_change" and "perplexity" in measured:
+                points = measured["perplexity"]
+                expected = points / (1 + true) * (1 + value)
+                yield Predicted(name="perplexity", predicted=expected, measured=points, error=expected - points)
 
 
 def figures(metrics: Mapping[str, Metric], size: int) -> dict[str, float]:

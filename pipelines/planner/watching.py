@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from pipelines.errors import UserError
 from pipelines.fields import Evaluation
 from pipelines.measures import Report
 from pipelines.planner import calibrations, hardware
+from pipelines.planner.efficiency import Efficiency
 from pipelines.planner.reading import from_folder
 from pipelines.planner.shapes import Decoder
-from pipelines.planner.sightings import GENAI, Sighting, compared, engine_of, figures, format_of
+from pipelines.planner.sightings import GENAI, Sighting, compared, engine_of, figures, format_of, version_of
 from stages.base import Artifact
 
 GRAPH_BYTES = 7550
@@ -29,10 +31,11 @@ def sighting(
     evaluation: Evaluation,
     report: Report,
     size: int,
+    versions: Mapping[str, str],
 ) -> Sighting | None:
     """The prediction beside the measurement; None for what the planner has no formulas for.
 
-    `fields` are those of the stage that made the candidate.
+    `fields` are those of the stage that made the candidate, `versions` of the packages that ran it.
     """
     form = format_of(candidate.kind, candidate.facts, fields)
     if evaluation.speed is None or form is None or not (reference.path / "config.json").is_file():
@@ -45,11 +48,13 @@ def sighting(
     machine = hardware.detected(home / "planner")
     known = calibrations.load(home / "planner")
     engine = engine_of(target)
-    reached = known.efficiency(machine, engine, form)
+    version = version_of(engine, versions)
+    reached = known.efficiency(machine, engine, form, version)
     longest = max(speed.prompt_tokens) + speed.tokens
     seen = Sighting(
         hardware=machine,
         engine=engine,
+        engine_version=version,
         format=form,
         model=model,
         prompts=speed.prompt_tokens,
@@ -60,7 +65,13 @@ def sighting(
         catalogue=hardware.catalogue_version(),
     )
     values = tuple(compared(seen, reached, known, figures(report.metrics, size)))
-    return seen.model_copy(update={"values": values})
+    return seen.model_copy(update={"values": values, "plan": _digest(seen, reached)})
+
+
+def _digest(seen: Sighting, reached: Efficiency) -> str:
+    """Of all that a prediction comes from: model, machine, format, workload, efficiencies."""
+    text = seen.model_dump_json() + reached.model_dump_json()
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def tables_bytes(kind: str, model: Decoder, bits: int) -> int:

@@ -23,6 +23,8 @@ from pipelines.pipeline import Pipeline, Workshop
 from pipelines.progress import Progress
 from pipelines.searching import results
 from pipelines.searching.forecast import Forecaster
+from pipelines.searching.looking import Looking
+from pipelines.searching.points import Points
 from pipelines.searching.ruling import Ruling
 from pipelines.searching.search import Searcher
 from pipelines.searching.settings import Search
@@ -165,13 +167,18 @@ def _carried_through(
         resumes=str(told) if told else None,
     )
     tracker = SearchTracker(opening, writer)
-    searcher = Searcher(
-        space=space,
-        right=right,
-        study=study,
+    perplexity = loaded.config.evaluation.perplexity
+    looking = Looking(
         making=lambda its: making(its, shop),
         ruling=Ruling(loaded.config.budgets, objectives),
-        forecaster=None,
+        windows=perplexity.windows if perplexity else 0,
+        first_windows=space.settings.first_windows if perplexity else None,
+    )
+    searcher = Searcher(
+        settings=space.settings,
+        points=Points(space, right),
+        study=study,
+        looking=looking,
         say=shop.progress.say,
         tried=tracker.trial,
     )
@@ -179,14 +186,14 @@ def _carried_through(
     with shop.store.in_use():
         try:
             source = making(loaded, shop).fetch()
-            searcher.forecaster = Forecaster.of(source.path, shop.home)
-            _say_where(searcher, shop.progress)
+            searcher.points.forecaster = Forecaster.of(source.path, shop.home)
+            _say_where(space, searcher, shop.progress)
             searcher.run()
         except KeyboardInterrupt:
             status, searcher.stopped = "interrupted", "interrupted: the same command goes on from here"
     seconds = before + time.monotonic() - begin
     study.set_note("seconds", seconds)
-    record = _record(searcher, status, started, seconds, shop, folder)
+    record = _record(space, searcher, status, started, seconds, shop, folder)
     _leave(record, searcher.ruling.allowed, folder)
     tracked = tracker.finish(record, folder)
     if tracked.problem:
@@ -196,17 +203,23 @@ def _carried_through(
     return record.model_copy(update={"mlflow_run": tracked.mlflow_run})
 
 
-def _say_where(searcher: Searcher, progress: Progress) -> None:
-    space, known = searcher.space, len(searcher.trials)
+def _say_where(space: Space, searcher: Searcher, progress: Progress) -> None:
+    known = len(searcher.trials)
     resumed = f", {known} of them tried in an earlier session" if known else ""
-    blind = "" if searcher.forecaster else "; the planner has no formulas for this model and rules nothing out"
-    progress.say(f"{len(searcher.right)} points of {space.size}{resumed}{blind}")
+    blind = "" if searcher.points.forecaster else "; the planner has no formulas for this model and rules nothing out"
+    progress.say(f"{len(searcher.points)} points of {space.size}{resumed}{blind}")
 
 
 def _record(
-    searcher: Searcher, status: Literal["interrupted", ""], started: str, seconds: float, shop: Workshop, folder: Path
+    space: Space,
+    searcher: Searcher,
+    status: Literal["interrupted", ""],
+    started: str,
+    seconds: float,
+    shop: Workshop,
+    folder: Path,
 ) -> SearchRecord:
-    space, trials, objectives = searcher.space, tuple(searcher.trials), searcher.ruling.objectives
+    trials, objectives = tuple(searcher.trials), searcher.ruling.objectives
     chosen = best(trials, objectives)
     axes = results.axes_of(trials)
     found: Literal["found", "nothing within budget"] = "found" if chosen else "nothing within budget"
@@ -218,7 +231,7 @@ def _record(
         status=status or found,
         stopped=searcher.stopped,
         space=space.size,
-        right=len(searcher.right),
+        right=len(searcher.points),
         objectives=objectives,
         seed=space.settings.seed,
         trials=trials,

@@ -63,6 +63,11 @@ class Ruling:
                 return f"planner: {first} {at_best} at best, trial {trial.number} is better"
         return ""
 
+    def behind(self, trial: Trial, expected: Forecast) -> bool:
+        """Whether a point cannot be better in the first objective than what a first look has seen."""
+        seen, least = trial.value(self.objectives[0]), _least(self.objectives[0], expected)
+        return seen is not None and least is not None and least >= seen
+
     def after_a_look(self, trial: Trial, trials: Sequence[Trial]) -> str:
         """Why an early look is enough: the size that it measured is over budget, or a point that passed beats it."""
         known = {name: trial.figures[name].value for name in ("size_bytes",) if name in trial.figures}

@@ -12,11 +12,11 @@ from samples import run_record
 
 from pipelines.mlflow_entries import stage_metrics, stage_params
 from pipelines.planner import audit, fitting
-from pipelines.planner.calibrations import Calibrations, load, save
+from pipelines.planner.calibrations import Calibrations, load, major, save
 from pipelines.planner.efficiency import Efficiency
 from pipelines.planner.formats import Format
 from pipelines.planner.hardware import Hardware
-from pipelines.planner.sightings import Sighting, compared, format_of, predictions, size_bytes
+from pipelines.planner.sightings import Predicted, Sighting, compared, format_of, predictions, size_bytes
 from pipelines.planner.watching import tables_bytes
 
 __all__ = ["home", "tapeout"]
@@ -75,6 +75,45 @@ def test_a_format_without_runs_takes_its_engine_s_fit() -> None:
 
     assert reached.calibrated == 6
     assert reached == fitted.fitted[0].efficiency
+
+
+def test_a_fit_is_of_the_engine_s_major_version() -> None:
+    """TBT of another major version says nothing; where none is asked for, the newest one's fit counts."""
+    old = [run.model_copy(update={"engine_version": "0.9.1"}) for run in RUNS]
+    new = [seen(run.format.name, run.prompts[0], 2.0).model_copy(update={"engine_version": "0.10.0"}) for run in RUNS]
+    form = RUNS[0].format
+
+    fitted = fitting.fit([*old, *new])
+    by_version = {
+        version: fitted.efficiency(MACHINE, "llama.cpp", form, version) for version in ("0.9.7", "0.10.2", "1.0", "")
+    }
+
+    assert by_version["0.9.7"].bandwidth > 1.5 * by_version["0.10.2"].bandwidth
+    assert by_version[""] == by_version["0.10.2"]
+    assert by_version["1.0"] == Calibrations().efficiency(MACHINE, "llama.cpp", form)
+
+
+@pytest.mark.parametrize(("version", "expected"), [("2026.2.1", "2026"), ("0.3.16", "0.3"), ("1", "1"), ("", "")])
+def test_below_1_a_minor_version_is_a_major_one(version: str, expected: str) -> None:
+    assert major(version) == expected
+
+
+def test_perplexity_is_audited_in_points() -> None:
+    """PLANNER.md, section 7: ppl delta within 0.1. A prior of 1% where 2% were measured errs by 0.2 of 20."""
+    bare = RUNS[0].model_copy(update={"values": ()})
+    gates = fitting.fit([
+        run.model_copy(update={"values": (Predicted(name="perplexity_change", predicted=0, measured=0.01, error=0),)})
+        for run in RUNS
+    ])  # fmt: skip
+    true = {"perplexity": 20.4, "perplexity_change": 0.02}
+
+    found = {item.name: item for item in compared(bare, gates.efficiency(MACHINE, "x", bare.format), gates, true)}
+    rows = audit.as_logged([bare.model_copy(update={"values": tuple(found.values())})] * 6)
+    row = next(row for row in rows if row.metric == "perplexity")
+
+    assert found["perplexity"].error == pytest.approx(-0.2)
+    assert (row.median, row.met, row.untrusted) == (pytest.approx(0.2), False, False)
+    assert audit.margins(rows) == {}
 
 
 def test_an_outlier_moves_the_fit_little() -> None:
@@ -170,12 +209,19 @@ def test_the_format_of_an_openvino_model_is_told_from_the_type_of_most_of_its_we
 
 
 def test_mlflow_gets_what_was_predicted_measured_and_the_error() -> None:
-    record = run_record().stages[-1].model_copy(update={"sighting": RUNS[0]})
+    sighting = RUNS[0].model_copy(update={"engine_version": "0.3.16", "plan": "0123456789abcdef"})
+    record = run_record().stages[-1].model_copy(update={"sighting": sighting})
 
-    metrics = stage_metrics(record)
+    metrics, params = stage_metrics(record), stage_params(record)
 
     assert metrics["pred_tbt_p50_ms"] / metrics["meas_tbt_p50_ms"] - 1 == pytest.approx(metrics["err_tbt_p50_ms"])
-    assert stage_params(record)["plan.engine"] == "llama.cpp"
+    assert metrics["pred_ttft_p95_ms"] == metrics["pred_ttft_p50_ms"]  # one user never queues
+    assert (params["plan.engine"], params["plan.engine_version"]) == ("llama.cpp", "0.3.16")
+    assert (params["plan.hash"], params["plan.prompt_tokens"], params["plan.users"]) == (
+        "0123456789abcdef",
+        "[64]",
+        "1",
+    )
 
 
 @pytest.mark.slow

@@ -56,3 +56,10 @@ class Noisy:
     def forecast(self, config: PipelineConfig) -> Forecast:
         noise = float(config.steps[-1].stage.model_dump()["noise"])
         return Forecast(size_bytes=1e6 / (1 + noise))
+
+
+class Sized:
+    """Forecasts of the size alone: right but for what a model has without padding."""
+
+    def forecast(self, config: PipelineConfig) -> Forecast:
+        return Forecast(size_bytes=30_000 + int(config.steps[-1].stage.model_dump()["padding_bytes"]))

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from spaces import Lab, Noisy
+from spaces import Lab, Noisy, Sized
 
 from pipelines.errors import UserError
 from pipelines.home import try_lock
 from pipelines.searching import carrying
 from pipelines.searching.forecast import Forecaster
+from pipelines.searching.search import Searcher
 from pipelines.searching.trials import SearchRecord
 
 
@@ -120,6 +121,62 @@ def test_trials_share_what_the_store_has(tmp_path: Path) -> None:
 
     assert stages.count("source") == 1
     assert stages.count("dummy") == 6  # the first step once, which is the second without noise; five noisy ones
+
+
+PADDED = """search:
+  space: {steps.2.dummy.noise: [0.0, 1.5], steps.2.dummy.padding_bytes: [0, 20000, 40000, 60000, 80000]}
+  exclude: [{steps.2.dummy.padding_bytes: 0, steps.2.dummy.noise: 0.0}]
+  objectives: [size_bytes]
+  first_windows: 2
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_what_waits_for_its_whole_evaluation_the_smallest_alone_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(Forecaster, "of", lambda *_: Sized())
+
+    record = Lab(tmp_path, PADDED).search(seed=seed)
+
+    whole = [trial for trial in record.trials if trial.look == "full"]
+    assert [trial.number for trial in whole] == [record.chosen]
+    assert whole[0].point == {"steps.2.dummy.noise": 0.0, "steps.2.dummy.padding_bytes": 20000}
+    assert len(record.trials) == 9
+    assert len({trial.number for trial in record.trials}) == 9
+    assert all(trial.reason for trial in record.trials if trial is not whole[0])
+
+
+def test_what_fails_its_whole_evaluation_gives_way_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a budget that a first look does not measure: the smaller point has to be tried, and is not chosen."""
+    monkeypatch.setattr(Forecaster, "of", lambda *_: Sized())
+    space = "{steps.2.dummy.noise: [0.0, 0.02], steps.2.dummy.padding_bytes: [0, 40000]}"
+    exclude = "[{steps.2.dummy.noise: 0.0, steps.2.dummy.padding_bytes: 0}]"
+    lab = Lab(tmp_path, f"search: {{space: {space}, exclude: {exclude}, objectives: [size_bytes], first_windows: 2}}\n")
+    text = lab.bench.config.read_text()
+    lab.bench.config.write_text(text.replace("budgets:\n", "budgets:\n  - {metric: kl_divergence, max: 0.00001}\n"))
+
+    record = lab.search()
+
+    assert record.chosen is not None
+    smaller = next(trial for trial in record.trials if trial.point["steps.2.dummy.padding_bytes"] == 0)
+    assert (smaller.look, smaller.verdict) == ("full", "over budget")
+    assert all(trial.look == "full" for trial in record.trials)
+    assert record.trial(record.chosen).point == {"steps.2.dummy.noise": 0.0, "steps.2.dummy.padding_bytes": 40000}
+
+
+def test_minutes_leave_time_for_the_whole_evaluation_of_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Forecaster, "of", lambda *_: Sized())
+    lab = Lab(tmp_path, PADDED)
+    monkeypatch.setattr(Searcher, "_spent", lambda its: 60.0 * len(its.made) + 60.0)
+
+    record = lab.search(minutes=2.5)
+
+    assert "minutes is spent" in record.stopped
+    assert [trial.verdict for trial in record.trials if trial.look != "none"].count("passed") <= 1
+    assert all(trial.verdict != "pruned" or trial.reason for trial in record.trials)
 
 
 def test_what_the_planner_rules_out_is_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
