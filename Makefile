@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --disable-pip
 # Optional: EXTRAS=s3 for shared stores on S3; dask, ray for `tapeout compare --task-runner`
 EXTRAS ?=
 
-ENVS := torch gguf onnx pruning openvino openvino_llm onnx_llm gptq autoawq llmcompressor tensorrt
+ENVS := torch onnx pruning openvino openvino_llm onnx_llm gptq autoawq llmcompressor tensorrt gguf
 
 # What is installed is named by stamps whose names hold a checksum of what they stand for.
 sum = $(shell { $(1); } | cksum | tr ' ' -)
@@ -56,11 +56,12 @@ e2e: dev  ## a real model and real data through the whole program
 browser: dev  ## pages in a headless Chromium, where there is one; pictures in build/screenshots
 	$(BIN)/python -m pytest tests/browser -m browser
 
-# What fails to build fails again, and is heard, in the toolchain tier. Servers start on a machine that is theirs.
-test: dev  ## all of it, one tier after the other, up to the first failure; environments are built beside the first two
+# What fails to build fails again, and is heard, in the toolchain tier, which waits for each environment in the order in
+# which they are built. Servers start on a machine that is theirs.
+test: dev  ## all of it, one tier after the other, up to the first failure; environments are built beside the first three
 	+@$(BIN)/tapeout envs build $(ENVS) >/dev/null 2>&1 & builder=$$!; trap 'kill $$builder 2>/dev/null || true' EXIT; \
-	for tier in lint unit; do $(MAKE) --no-print-directory $$tier; done; wait $$builder || true; \
-	for tier in slow toolchain e2e browser; do $(MAKE) --no-print-directory $$tier; done
+	for tier in lint unit toolchain; do $(MAKE) --no-print-directory $$tier; done; wait $$builder || true; \
+	for tier in slow e2e browser; do $(MAKE) --no-print-directory $$tier; done
 
 lock: setup  ## write envs/ENV.txt anew from envs/ENV.in: make lock ENV=gguf
 	$(BIN)/python -m pipelines.building.pinning $(or $(ENV),$(error say which: make lock ENV=gguf))
