@@ -6,10 +6,11 @@ import atexit
 import gc
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError
+from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError, UserError
 from pipelines.outcome import Ending, Outcome, execute
 from pipelines.pipeline import Pipeline
 from pipelines.reporting.report import markdown
@@ -60,6 +61,7 @@ def _import_prefect() -> None:
 
 def _run(pipeline: Pipeline, ending: Ending) -> Outcome:
     _import_prefect()
+    import httpx
     from prefect import flow
     from prefect.runtime import flow_run
 
@@ -71,16 +73,26 @@ def _run(pipeline: Pipeline, ending: Ending) -> Outcome:
             outcomes.append(inside_flow(pipeline, ending))
         return state_of(outcomes[0])
 
-    tapeout(return_state=True)
+    try:
+        tapeout(return_state=True)
+    except httpx.HTTPError as error:
+        if not outcomes:
+            raise UserError(f"Prefect does not answer: {error}", "tapeout up, or run with --no-prefect") from error
+        pipeline.workshop.progress.say(f"Prefect: does not answer: {error}; the run itself is not affected")
     return outcomes[0]
 
 
 def inside_flow(pipeline: Pipeline, ending: Ending) -> Outcome:
-    """Run the pipeline as part of the flow that is running: a task a stage, and the table on its page."""
+    """Run the pipeline as part of the flow that is running: a task a stage, and the table on its page.
+
+    A server that went away meanwhile gets no table; the outcome stands.
+    """
+    import httpx
     from prefect.runtime import flow_run
 
     outcome = execute(pipeline, ending, _as_task, str(flow_run.id))
-    _publish_table(outcome)
+    with suppress(httpx.HTTPError):
+        _publish_table(outcome)
     return outcome
 
 
