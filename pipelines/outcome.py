@@ -71,8 +71,8 @@ def conclude(outcome: Outcome, pipeline: Pipeline, ending: Ending) -> Outcome:
     if tracked.problem:
         pipeline.workshop.progress.say(f"MLflow: {tracked.problem}; the run itself is not affected")
     settings = pipeline.loaded.config.notify
-    if settings and (problem := notify(settings, record)):
-        pipeline.workshop.progress.say(f"webhook: {problem}; the run itself is not affected")
+    for problem in notify(settings, record) if settings else ():
+        pipeline.workshop.progress.say(f"{problem}; the run itself is not affected")
     (ending.folder / "run.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
     return Outcome(record, outcome.error)
 

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
-import http.server
-import json
 import os
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +18,6 @@ from test_tracking import start_of
 from configs import RIGHT, Folder
 from pipelines.measures import Interval, Report, metric
 from pipelines.mlflow_process import database, writer
-from pipelines.notifying import Notify, notify
 from pipelines.outcome import Ending, execute
 from pipelines.pipeline import Pipeline
 from pipelines.promotion import FIRST, Champion, Promoted, Promotion, decide
@@ -183,59 +177,6 @@ def test_a_run_over_budget_is_compared_with_nobody(tmp_path: Path) -> None:
     record = compared(Bench(tmp_path), None, "steps.dummy.noise=1.5")
 
     assert (record.status, record.promotion) == ("halted", None)
-
-
-@contextmanager
-def receiver(pause_s: float = 0.0, status: int = 200) -> Iterator[tuple[str, list[bytes]]]:
-    got: list[bytes] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.wfile.write(f"HTTP/1.0 {status} So\r\n".encode())
-            for _ in range(int(pause_s / 0.05)):  # a byte now and then, so that no socket's own limit is reached
-                try:
-                    self.wfile.write(b"X: y\r\n")
-                except OSError:
-                    return
-                time.sleep(0.05)
-            self.wfile.write(b"\r\n")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/", got
-    server.shutdown()
-    server.server_close()
-
-
-def test_webhook_is_told_how_the_run_ended() -> None:
-    with receiver() as (url, got):
-        assert notify(Notify(webhook=url), run_record("halted", 0.071)) == ""
-
-    told = json.loads(got[0])
-    assert (told["name"], told["status"], told["promotion"]) == ("smol-q6k", "halted", None)
-    assert told["text"].startswith("smol-q6k: halted: perplexity rose 30.45 -> 32.61")
-
-
-def test_webhook_that_hangs_is_given_up() -> None:
-    with receiver(pause_s=3) as (url, _):
-        begin = time.monotonic()
-        assert notify(Notify(webhook=url, timeout_s=0.3), run_record()) == "gave no answer in time"
-        assert time.monotonic() - begin < 2
-
-
-@pytest.mark.parametrize(("status", "problem"), [(500, "answered 500"), (404, "answered 404")])
-def test_webhook_that_refuses_is_a_line(status: int, problem: str) -> None:
-    with receiver(status=status) as (url, _):
-        assert notify(Notify(webhook=url), run_record()) == problem
-
-
-def test_webhook_that_is_away_is_a_line() -> None:
-    assert notify(Notify(webhook="http://127.0.0.1:9/"), run_record()).startswith("cannot be reached: ")
 
 
 @dataclass
