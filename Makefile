@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --disable-pip
 # Optional: EXTRAS=s3 for shared stores on S3; dask, ray for `tapeout compare --task-runner`
 EXTRAS ?=
 
-ENVS := torch onnx pruning openvino openvino_llm onnx_llm gptq autoawq llmcompressor tensorrt gguf
+ENVS := torch peft onnx pruning openvino openvino_llm onnx_llm gptq autoawq llmcompressor tensorrt gguf
 
 # What is installed is named by stamps whose names hold a checksum of what they stand for.
 sum = $(shell { $(1); } | cksum | tr ' ' -)

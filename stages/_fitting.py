@@ -170,7 +170,7 @@ class _Run:
         if not file.is_file():
             return False
         held = torch.load(file, weights_only=True)
-        self._module.load_state_dict(held["module"])
+        self._module.load_state_dict(held["module"], strict=False)
         self._optimizer.load_state_dict(held["optimizer"])
         torch.set_rng_state(held["random"])
         self.step, self._losses = held["step"], held["losses"]
@@ -188,7 +188,7 @@ class _Run:
                 f"lower `learning_rate`, which is {self._plan.learning_rate:g}",
             )
         if best != self.step or self._diverged is not None:
-            self._module.load_state_dict(torch.load(self._folder / _BEST, weights_only=True))
+            self._module.load_state_dict(torch.load(self._folder / _BEST, weights_only=True), strict=False)
         early = self._diverged is None and self.step < self._plan.steps
         return Fit(curve=tuple(self._curve), best=best, stopped_early=early, diverged=self._diverged)
 
@@ -207,13 +207,13 @@ class _Run:
         self._losses = []
         self._curve.append(Point(step=self.step, train=mean, score=score))
         if self._best().step == self.step:
-            self._write(self._module.state_dict(), _BEST)
+            self._write(self._state(), _BEST)
 
     def _keep(self) -> None:
         import torch
 
         held = {
-            "module": self._module.state_dict(),
+            "module": self._state(),
             "optimizer": self._optimizer.state_dict(),
             "random": torch.get_rng_state(),
             "step": self.step,
@@ -221,6 +221,12 @@ class _Run:
             "curve": [point.model_dump() for point in self._curve],
         }
         self._write(held, _STATE)
+
+    def _state(self) -> dict[str, Any]:
+        """What steps change: frozen weights are where they came from, and beside adapters they are nearly all."""
+        named = self._module.named_parameters(remove_duplicate=False)
+        frozen = {name for name, weights in named if not weights.requires_grad}
+        return {name: value for name, value in self._module.state_dict().items() if name not in frozen}
 
     def _write(self, held: Any, name: str) -> None:
         """Whole or not at all: a kill between the two leaves what was there."""

@@ -17,6 +17,7 @@ from stages._distill_text import Batches, Precision, TextWork
 from stages._distillation import TEACHER, Direction, Weights
 from stages._fitting import Fit, Plan, fit
 from stages._hidden import HiddenLoss, paired, projections
+from stages._lora import Adapters, Lora
 from stages._teacher_text import TeacherText
 from stages.base import Artifact, Context, Produced, Refused, Stage
 
@@ -50,6 +51,7 @@ class DistillLlm(Stage):
     clip: float = Field(1.0, gt=0, description="most of the gradient's norm")
     precision: Precision = Field("float32", description="of the forward pass; weights and their updates stay float32")
     frozen: tuple[Literal["embeddings"], ...] = Field((), description="what is not trained")
+    lora: Lora | None = Field(None, description="adapters are trained in place of the weights, and merged into them")
     held_out: int = Field(16, ge=1, description="windows of the training text that nothing is trained on")
     validate_every: int = Field(20, ge=1, description="steps between looks at their perplexity; the best is kept")
     patience: int = Field(0, ge=0, description="looks without a better one until it stops; 0: never")
@@ -59,7 +61,14 @@ class DistillLlm(Stage):
     def _learns(self) -> DistillLlm:
         if not any((self.logits, self.labels, self.hidden, self.attention)):
             raise ValueError("every weight is 0: set `logits`, `labels`, `hidden` or `attention`")
+        if self.lora and self.frozen:
+            raise ValueError("`lora` trains nothing but adapters: leave `frozen` out")
         return self
+
+    @property
+    def environment(self) -> str:
+        """Adapters come from a library that the others do without."""
+        return "peft" if self.lora else type(self).env
 
     def needs(self) -> frozenset[str]:
         """Text to train on, and the teacher."""
@@ -69,7 +78,8 @@ class DistillLlm(Stage):
         """Write the folder with the weights that did best on the held-out windows.
 
         Raises:
-            Refused: another vocabulary than the teacher's, no or too little text, or a loss that went out of bounds.
+            Refused: another vocabulary than the teacher's, no or too little text, unknown `lora.targets`, or a loss
+                that went out of bounds.
         """
         teacher = context.inputs[TEACHER]
         _refuse_other_vocabulary(model.path, teacher.path)
@@ -79,15 +89,16 @@ class DistillLlm(Stage):
         load = partial(load_lm, teacher.path, context.threads)
         asked = self.top_k, self.temperature, context.progress
         said = TeacherText.asked(folder, load, batches.windows, *asked) if self.logits else TeacherText(folder)
-        for name in self.frozen:
-            del name
+        adapters = Adapters.into(student, self.lora, context.seed) if self.lora else None
+        if self.frozen:
             student.get_input_embeddings().weight.requires_grad_(False)
         hidden = self._hidden(student, load, model) if self.hidden or self.attention else None
         weights = Weights(**self.model_dump(include=set(Weights.model_fields)))
         work = TextWork(student, said, batches, weights, self.temperature, self.divergence, self.precision, hidden)
         fitted = fit(_learning(student, hidden), work, self._plan(), folder, context.seed, context.progress)
-        save_lm(student.eval(), model.path, context.out)
-        return self._produced(model, teacher, fitted)
+        told: dict[str, JsonValue] = {"lora": adapters.facts()} if adapters else {}
+        save_lm((adapters.merge() if adapters else student).eval(), model.path, context.out)
+        return self._produced(model, teacher, fitted, told)
 
     def _plan(self) -> Plan:
         own = self.model_dump(include=set(Plan.model_fields))
@@ -123,7 +134,7 @@ class DistillLlm(Stage):
         made = projections(student.config.hidden_size, teacher.config.hidden_size, len(pairs))
         return HiddenLoss(student, teacher, pairs, made, self.hidden, self.attention)
 
-    def _produced(self, model: Artifact, teacher: Artifact, fitted: Fit) -> Produced:
+    def _produced(self, model: Artifact, teacher: Artifact, fitted: Fit, further: dict[str, JsonValue]) -> Produced:
         first, best = fitted.curve[0].score, next(p.score for p in fitted.curve if p.step == fitted.best)
         told: dict[str, JsonValue] = {
             "tokens": fitted.curve[-1].step * self.batch * self.window,
@@ -131,6 +142,7 @@ class DistillLlm(Stage):
             "kept_step": fitted.best,
             "held_out_perplexity_before": round(first.metric, 3),
             "held_out_perplexity": round(best.metric, 3),
+            **further,
         }
         notes = [*fitted.notes(), *_not_smaller(model, teacher)]
         facts = {**model.facts, "precision": "float32", "distillation": told}

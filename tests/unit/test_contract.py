@@ -15,7 +15,7 @@ from targets.base import Target
 NAMES = sorted(names())
 TOOLCHAINS = (
     *("torch", "transformers", "llama_cpp", "gguf", "onnx", "onnxruntime", "openvino", "nncf"),
-    *("tensorrt_rtx_bindings", "torch_pruning", "optimum", "tokenizers", "onnxruntime_genai"),
+    *("tensorrt_rtx_bindings", "torch_pruning", "peft", "optimum", "tokenizers", "onnxruntime_genai"),
 )
 ANSWERS = f"""
 import sys
