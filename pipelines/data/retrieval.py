@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from pipelines.beside import CALIBRATION, TRAINING
 from pipelines.config import LoadedConfig
 from pipelines.data import readers
 from pipelines.data.datasets import Documents, check_disjoint, documents, file_of, name_of
@@ -19,35 +20,46 @@ from pipelines.records import DataRecord
 from pipelines.store import key_of
 
 T = TypeVar("T")
+TRAINED_ON = 20_000
+"""Passages, and queries, at most."""
 LEAST_WORDS = 8
 """Of a paragraph that counts as a passage: headings do not."""
 
 
 @dataclass(frozen=True)
 class RetrievalSets:
-    """What an encoder is measured on and, where the config names it, what it is calibrated with."""
+    """What an encoder is measured on and, where the config names them, what it is calibrated and trained with."""
 
     evaluation: Retrieval
     calibration: Retrieval | None
+    training: Retrieval | None
     record: DataRecord
 
 
 def read_retrieval(loaded: LoadedConfig, cache: Path, progress: Progress) -> RetrievalSets:
-    """Both sets; `cache` keeps what is fetched.
+    """All sets; `cache` keeps what is fetched.
 
     Raises:
-        DataError: unreadable, too few passages, or text that stands in both.
+        DataError: unreadable, too few passages, or text that stands in the evaluation's and in another.
     """
     data, settings, base = loaded.config.data, loaded.config.evaluation.embeddings, loaded.folder
     assert settings is not None
     evaluation = retrieval(data.evaluation, settings, base, cache, progress)
-    calibration = retrieval(data.calibration, settings, base, cache, progress) if data.calibration else None
-    name = name_of(data.evaluation)
-    if calibration and data.calibration:
-        check_disjoint(_documents(name, evaluation), _documents(name_of(data.calibration), calibration))
+    more = settings.model_copy(update={"passages": TRAINED_ON, "queries": TRAINED_ON})
+    asked = {CALIBRATION: (data.calibration, settings), TRAINING: (data.training, more)}
+    given = {
+        part: retrieval(source, its, base, cache, progress)
+        for part, (source, its) in asked.items()
+        if source is not None
+    }
+    for part, (source, _) in asked.items():
+        if source is not None:
+            own = _documents(name_of(data.evaluation), evaluation)
+            check_disjoint(own, _documents(name_of(source), given[part]), part)
     texts = len(evaluation.passages) + len(evaluation.queries)
     digest = key_of(evaluation.model_dump(mode="json"))
-    return RetrievalSets(evaluation, calibration, DataRecord(name=name, digest=digest, documents=texts, tokens=0))
+    record = DataRecord(name=name_of(data.evaluation), digest=digest, documents=texts, tokens=0)
+    return RetrievalSets(evaluation, given.get(CALIBRATION), given.get(TRAINING), record)
 
 
 def retrieval(

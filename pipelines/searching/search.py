@@ -136,9 +136,9 @@ class Searcher:
         return time.monotonic() - self._began
 
     def _owed(self) -> float:
-        """Seconds that the whole evaluation of what waits will take, by the first looks."""
-        looks = self._waiting.trials
-        return median(look.seconds for look in looks) * self.looking.times_as_long if looks else 0.0
+        """Seconds that a whole evaluation will take, by the usual first look: the very first makes what all share."""
+        looks = [trial.seconds for trial in self.made if trial.look == "early"]
+        return median(looks) * self.looking.times_as_long if self._waiting else 0.0
 
     def _fresh(self, promising: list[str]) -> tuple[optuna.Trial, str]:
         """A point that was not tried, by its key, with Optuna's trial for it; it may be one that is ruled out."""

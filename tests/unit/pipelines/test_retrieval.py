@@ -101,8 +101,30 @@ def test_calibration_texts_of_their_own_are_read_alike(tmp_path: Path) -> None:
     assert found.record.documents == 10
 
 
+def test_every_training_text_is_read_however_many_are_measured(tmp_path: Path) -> None:
+    squad(tmp_path / "squad.json", 8)
+    squad(tmp_path / "other.json", 9, "un")
+    data = {name: {"path": f"{file}.json", "reader": "squad"} for name, file in TRAINED.items()}
+
+    found = read_retrieval(configured(tmp_path, data=data), tmp_path, Silent())
+
+    assert found.calibration is None
+    assert found.training is not None
+    assert (len(found.training.passages), len(found.training.queries)) == (9, 18)
+
+
+def test_training_texts_that_are_measured_too_are_refused(tmp_path: Path) -> None:
+    squad(tmp_path / "squad.json", 8)
+    squad(tmp_path / "other.json", 9)
+    data = {name: {"path": f"{file}.json", "reader": "squad"} for name, file in TRAINED.items()}
+
+    with pytest.raises(DataError, match=r"training data \(other\.json\) holds \d+\.\d% of the 13-word passages"):
+        read_retrieval(configured(tmp_path, data=data), tmp_path, Silent())
+
+
 EVERY_FIFTH = ["0:", "5:", "10:", "15:"]
 DATA = {"evaluation": "squad", "calibration": "other"}
+TRAINED = {"evaluation": "squad", "training": "other"}
 
 
 def test_config_of_an_encoder_leaves_out_what_is_of_language_models_and_takes_torch_for_reference(
