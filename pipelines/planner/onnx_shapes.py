@@ -26,8 +26,7 @@ def encoder_of(path: Path) -> Encoder:
         UserError: no ONNX file, or one whose convolutions have no output shapes in it.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _encoder(path, memoryview(bytes(data)))
+        return _encoder(path, _mapped(path))
     except (OSError, ValueError, IndexError) as error:
         raise UserError(f"{path}: no ONNX file: {error}", "shapes by hand: --model weights=...,flops=...") from error
 
@@ -38,9 +37,7 @@ def interface_of(path: Path) -> dict[str, str]:
     Raises:
         ValueError: no ONNX file.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        content = memoryview(bytes(data))
-    graphs = [value for number, _, value in _fields(content) if number == 7 and isinstance(value, memoryview)]
+    graphs = [value for number, _, value in _fields(_mapped(path)) if number == 7 and isinstance(value, memoryview)]
     found: dict[str, str] = {}
     for graph in graphs:
         held = {_tensor(value)[0] for value in _messages(graph, 5)}
@@ -49,6 +46,12 @@ def interface_of(path: Path) -> dict[str, str]:
                 if name not in held:  # older exporters list weights among the inputs
                     found[f"{role} `{name}`"] = "x".join(str(size or "?") for size in dims) or "a scalar"
     return found
+
+
+def _mapped(path: Path) -> memoryview:
+    """The file's bytes, none of which is in memory until it is looked at; unmapped when nothing looks any more."""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _encoder(path: Path, data: memoryview) -> Encoder:

@@ -28,13 +28,18 @@ class Looking:
         """Windows of the whole evaluation by those of a first look."""
         return self.windows / self.first_windows if self.first_windows else 1.0
 
+    @property
+    def sees_all_early(self) -> bool:
+        """Whether a first look gives all that is sought."""
+        return self.first_windows is not None and set(self.ruling.objectives) <= SEEN_EARLY
+
     def at(self, trial: Trial, loaded: LoadedConfig, trials: Sequence[Trial]) -> Trial:
         """The trial with what is seen of it; it may be in play still.
 
         Where the first look gives all that is sought, the whole evaluation can wait until the point is the best.
         """
         seen = self._first(trial, loaded, trials)
-        waits = seen.look == "early" and set(self.ruling.objectives) <= SEEN_EARLY
+        waits = seen.look == "early" and self.sees_all_early
         return self.whole(seen, loaded) if in_play(seen) and not waits else seen
 
     def _first(self, trial: Trial, loaded: LoadedConfig, trials: Sequence[Trial]) -> Trial:

@@ -136,12 +136,22 @@ class Searcher:
         return time.monotonic() - self._began
 
     def _owed(self) -> float:
-        """Seconds that a whole evaluation will take, by the usual first look: the very first makes what all share."""
+        """Seconds that a whole evaluation will take, by the usual first look: the very first makes what all share.
+
+        Nobody else's whole evaluation yet means that the reference lacks it, too.
+        """
         looks = [trial.seconds for trial in self.made if trial.look == "early"]
-        return median(looks) * self.looking.times_as_long if self._waiting else 0.0
+        both = 1 if any(trial.look == "full" for trial in self.trials) else 2
+        return both * median(looks) * self.looking.times_as_long if self._waiting else 0.0
 
     def _fresh(self, promising: list[str]) -> tuple[optuna.Trial, str]:
-        """A point that was not tried, by its key, with Optuna's trial for it; it may be one that is ruled out."""
+        """A point that was not tried, by its key, with Optuna's trial for it; it may be one that is ruled out.
+
+        Where size alone is sought, every other point is the planner's.
+        """
+        if self.looking.sees_all_early and len(self.made) >= SEEDS and len(self.made) % 2 == 0:
+            key = self.points.halfway(promising, self.ruling.objectives[0])
+            return self.study.ask_for(self.points[key]), key
         untried = self._untried()
         for _ in range(ASKED_AT_MOST):
             asked, point = self.study.ask()

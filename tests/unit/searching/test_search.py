@@ -11,7 +11,9 @@ from pipelines.errors import UserError
 from pipelines.home import try_lock
 from pipelines.searching import carrying
 from pipelines.searching.forecast import Forecaster
+from pipelines.searching.points import Points
 from pipelines.searching.search import Searcher
+from pipelines.searching.space import checked
 from pipelines.searching.trials import SearchRecord
 
 
@@ -145,6 +147,16 @@ def test_of_what_waits_for_its_whole_evaluation_the_smallest_alone_gets_it(
     assert len(record.trials) == 9
     assert len({trial.number for trial in record.trials}) == 9
     assert all(trial.reason for trial in record.trials if trial is not whole[0])
+
+
+def test_the_planner_s_own_point_is_the_middle_by_size_of_those_that_are_left(tmp_path: Path) -> None:
+    space = Lab(tmp_path, PADDED).space()
+    points = Points(space, checked(space), Sized())  # type: ignore[arg-type]
+    found = points.halfway(list(points), "size_bytes")
+
+    assert points[found]["steps.2.dummy.padding_bytes"] == 40000
+    small = [key for key in points if points[key]["steps.2.dummy.padding_bytes"] in (20000, 0)]
+    assert points[points.halfway(small, "size_bytes")]["steps.2.dummy.padding_bytes"] == 20000
 
 
 def test_what_fails_its_whole_evaluation_gives_way_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
