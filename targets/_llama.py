@@ -9,30 +9,39 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stages._gguf_checks import checked
+from stages._gguf_header import find
 from stages._llama_backends import load_backends
 from stages._llama_log import LlamaLog
-from stages.base import Refused
-from targets.base import Arrays, Generated, Logits, Tokens
+from stages.base import Artifact, Refused
+from targets._speculation import common, drafting, speculate
+from targets.base import Arrays, Generated, Logits, Speculated, Tie, Tokens
 
 Use = Literal["score", "generate"]
 # 512 tokens a micro-batch: 850 tokens/s for 135M in F16 on 2 cores, against 680 at 128 and 600 at 64
 _MICRO_BATCH = 512
+_NOTHING: Tokens = np.empty(0, dtype=np.int32)
 
 
 class LlamaSession:
     """A GGUF in llama.cpp, memory-mapped. One context lives at a time: one that scores or one that generates, since a
     scoring context holds vocabulary * tokens * 4 bytes of logits that no deployment would have.
 
+    `log` is that of a session in the same process, which can have one only.
+
     Raises:
         Refused: llama.cpp cannot load the file, or the model was trained on shorter sequences.
     """
 
-    def __init__(self, file: Path, threads: int, context_length: int) -> None:
+    def __init__(self, file: Path, threads: int, context_length: int, log: LlamaLog | None = None) -> None:
         import llama_cpp
 
         self._lib: Any = llama_cpp
-        self._log = LlamaLog()
+        self._log = log or LlamaLog()
         self._threads, self._length = threads, context_length
+        self._draft: LlamaSession | None = None
+        self._drafted = 0
+        self._held: Tokens = _NOTHING
         self._context: Any = None
         self._use: Use | None = None
         llama_cpp.llama_backend_init()
@@ -101,21 +110,85 @@ class LlamaSession:
 
     def generate(self, prompt: Tokens, n: int) -> Generated:
         """Exactly `n` greedy tokens after the prompt, timed, with no stop at an end-of-text token."""
-        if len(prompt) + n - 1 > self._length:
-            raise ValueError(f"{len(prompt)} + {n} tokens do not fit into a context of {self._length}")
-        self._start("generate", prompt)
+        self._start("generate", prompt, n)
         tokens = np.empty(n, dtype=np.int32)
         times = [time.perf_counter()]
         step = prompt
         for i in range(n):
             self._decode(step, None)
-            last = np.ctypeslib.as_array(self._lib.llama_get_logits_ith(self._context, -1), shape=(self._size,))
-            tokens[i] = last.argmax()
+            tokens[i] = self._row(-1).argmax()
             times.append(time.perf_counter())
             step = tokens[i : i + 1]
         return Generated(tuple(tokens.tolist()), tuple(np.diff(times).tolist()))
 
-    def _start(self, use: Use, tokens: Tokens) -> None:
+    def load_draft(self, draft: Artifact, tokens: int) -> None:
+        """Open a GGUF beside this one, to draft that many tokens a step.
+
+        Raises:
+            Refused: the file is damaged, llama.cpp cannot load it, or it was trained on shorter sequences.
+        """
+        file = find(draft.path)
+        checked(file)
+        self._free_context()  # the next one has room for the logits of a whole draft
+        self._draft = LlamaSession(file, self._threads, self._length, self._log)
+        self._drafted = tokens
+
+    def speculate(self, prompt: Tokens, n: int) -> Speculated:
+        """Exactly `n` greedy tokens after the prompt with the draft model's help, no stop at an end-of-text token."""
+        assert self._draft is not None
+        for session in (self, self._draft):
+            session._start("generate", prompt, n)
+        propose = drafting(self._draft.greedy, min(self._size, self._draft.vocabulary_size))
+        return speculate(prompt, n, self._drafted, propose, self.greedy)
+
+    def greedy(self, sequence: Tokens, answers: int) -> Tokens:
+        """The most likely token after each of the last `answers` tokens of a sequence of shape (n,).
+
+        What the cache holds of the sequence is not computed again, what it holds beyond it is dropped.
+        """
+        known = min(common(self._held, sequence), len(sequence) - answers)
+        if known < len(self._held):
+            known = self._rolled_back(known)
+        outputs = np.zeros(len(sequence) - known, dtype=np.int8)
+        outputs[-answers:] = 1
+        self._decode(sequence[known:], outputs)
+        self._held = sequence
+        return np.array([self._row(i - answers).argmax() for i in range(answers)], dtype=np.int32)
+
+    def tie(self, sequence: Tokens, prompt: int, one: int, other: int) -> Tie:
+        """How near two tokens are after a sequence of shape (n,), whose first `prompt` tokens are the prompt."""
+        alone = self._row_after(sequence, prompt, 1)
+        together = self._row_after(sequence, prompt, 1 + self._drafted)
+        return Tie(gap=abs(float(alone[one] - alone[other])), noise=float(np.abs(together - alone).max()))
+
+    def _row_after(self, sequence: Tokens, prompt: int, width: int) -> Logits:
+        """Logits after the sequence, `width` tokens a pass after the prompt; the last pass is filled up."""
+        self._start("generate", sequence[:prompt], len(sequence) - prompt + width)
+        self._decode(sequence[:prompt], None)
+        row = self._row(-1).copy()
+        for first in range(prompt, len(sequence), width):
+            step = sequence[first : first + width]
+            self._decode(np.pad(step, (0, width - len(step)), mode="edge"), np.ones(width, dtype=np.int8))
+            row = self._row(len(step) - 1 - width).copy()
+        return row
+
+    def _rolled_back(self, known: int) -> int:
+        """Tokens left in the cache: a recurrent state cannot go back, and starts anew."""
+        memory = self._lib.llama_get_memory(self._context)
+        if self._lib.llama_memory_seq_rm(memory, 0, known, -1):
+            return known
+        self._lib.llama_memory_clear(memory, False)
+        return 0
+
+    def _row(self, number: int) -> Logits:
+        """Logits of one of the tokens whose logits were wanted, -1 the last; shape (vocabulary,)."""
+        row = self._lib.llama_get_logits_ith(self._context, number)
+        return np.ctypeslib.as_array(row, shape=(self._size,))
+
+    def _start(self, use: Use, tokens: Tokens, further: int = 1) -> None:
+        """An empty cache in a context of that use, for the tokens and those that will follow them."""
+        if len(tokens) + further - 1 > self._length:
+            raise ValueError(f"{len(tokens)} + {further} tokens do not fit into a context of {self._length}")
         if not 0 < len(tokens) <= self._length:
             raise ValueError(f"{len(tokens)} tokens do not fit into a context of {self._length}")
         if tokens.min() < 0 or tokens.max() >= self._size:
@@ -124,12 +197,13 @@ class LlamaSession:
             self._free_context()
             self._context, self._use = self._new_context(use), use
         self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), False)
+        self._held = _NOTHING
 
     def _new_context(self, use: Use) -> Any:
         parameters = self._lib.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = self._length
         parameters.n_ubatch = min(_MICRO_BATCH, self._length)
-        parameters.n_outputs_max = 1 if use == "generate" else 0
+        parameters.n_outputs_max = 1 + self._drafted if use == "generate" else 0
         parameters.n_threads = parameters.n_threads_batch = self._threads
         parameters.no_perf = True
         # Flash attention where the model allows it, as llama.cpp's server does: 1.1x, perplexity 25.81484 for 25.81527.
@@ -155,7 +229,9 @@ class LlamaSession:
         self._context = self._use = None
 
     def close(self) -> None:
-        """Give back the memory."""
+        """Give back the memory, the draft model's first."""
+        if self._draft is not None:
+            self._draft.close()
         self._free_context()
         if self._model is not None:
             self._lib.llama_model_free(self._model)

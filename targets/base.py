@@ -29,6 +29,31 @@ class Generated:
     seconds: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Speculated:
+    """A greedy continuation made with a draft model, and how it went.
+
+    `seconds` is the whole of it, both models' work on the prompt included. `steps` counts the passes of the model
+    itself, each of which yields the drafted tokens that it accepted and one more.
+    """
+
+    tokens: tuple[int, ...]
+    seconds: float
+    drafted: int
+    accepted: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Tie:
+    """How near two tokens are: the difference of their logits, token by token, and the most by which any logit there
+    changes when several tokens are computed in one pass.
+    """
+
+    gap: float
+    noise: float
+
+
 @runtime_checkable
 class Session(Protocol):
     """An opened artifact. Closes cleanly."""
@@ -72,6 +97,27 @@ class TextSession(Session, Protocol):
 
 
 @runtime_checkable
+class SpeculatingSession(TextSession, Protocol):
+    """An opened language model that a smaller one can draft for."""
+
+    def load_draft(self, draft: Artifact, tokens: int) -> None:
+        """Open the draft model beside this one, to draft that many tokens a step.
+
+        Raises:
+            Refused: it cannot be opened.
+        """
+        ...
+
+    def speculate(self, prompt: Tokens, n: int) -> Speculated:
+        """Exactly `n` greedy tokens after the prompt with the draft model's help, no stop at an end-of-text token."""
+        ...
+
+    def tie(self, sequence: Tokens, prompt: int, one: int, other: int) -> Tie:
+        """How near two tokens are after a sequence of shape (n,), whose first `prompt` tokens are the prompt."""
+        ...
+
+
+@runtime_checkable
 class ArraySession(Session, Protocol):
     """An opened model of arrays: a classifier, an encoder. Its first output is what is measured."""
 
@@ -95,9 +141,13 @@ class EncoderSession(ArraySession, Protocol):
 
 
 class Target(Stage):
-    """A runtime. `opens` names the artifact kinds that `open` takes; by default what the target makes."""
+    """A runtime. `opens` names the artifact kinds that `open` takes; by default what the target makes.
+
+    `drafts` names the kinds that can be the draft model of its sessions: those are then SpeculatingSessions.
+    """
 
     opens: ClassVar[frozenset[str]] = frozenset()
+    drafts: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def can_open(cls, kind: str) -> bool:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stages.base import Artifact, Context, Produced, Refused
-from targets.base import Arrays, Generated, Logits, Target, Tokens
+from targets._speculation import drafting, speculate
+from targets.base import Arrays, Generated, Logits, Speculated, Target, Tie, Tokens
 
 VOCABULARY = 64
 _FILE = "dummy.json"
@@ -26,10 +27,11 @@ class Dummy(Target):
     consumes: ClassVar[frozenset[str]] = frozenset({"dummy"})
     produces: ClassVar[str] = "dummy"
     env: ClassVar[str] = "dummy"
+    drafts: ClassVar[frozenset[str]] = frozenset({"dummy"})
 
     noise: float = Field(0.0, ge=0, description="standard deviation of what is added to every weight")
     padding_bytes: int = Field(0, ge=0, description="by which the artifact is larger")
-    delay_s: float = Field(0.0, ge=0, description="seconds that every generated token takes longer")
+    delay_s: float = Field(0.0, ge=0, description="seconds that every pass over the weights takes longer")
     fail: Literal["", "raise", "segfault", "hang", "oom", "refuse"] = Field("", description="how `run` ends")
 
     def run(self, model: Artifact, context: Context) -> Produced:
@@ -99,6 +101,8 @@ class DummySession:
 
     def __init__(self, weights: NDArray[np.float32], delay_s: float) -> None:
         self._weights, self._delay_s = weights, delay_s
+        self._draft: DummySession | None = None
+        self._drafted = 0
 
     @property
     def vocabulary_size(self) -> int:
@@ -130,6 +134,26 @@ class DummySession:
             time.sleep(self._delay_s)
             times.append(time.perf_counter())
         return Generated(tuple(tokens[1:]), tuple(np.diff(times).tolist()))
+
+    def load_draft(self, draft: Artifact, tokens: int) -> None:
+        """Load the weights of a model that takes no time."""
+        self._draft, self._drafted = DummySession(_read(draft.path), 0.0), tokens
+
+    def speculate(self, prompt: Tokens, n: int) -> Speculated:
+        """Exactly `n` greedy tokens after the prompt with the draft model's help."""
+        assert self._draft is not None
+        return speculate(prompt, n, self._drafted, drafting(self._draft.greedy, VOCABULARY), self.greedy)
+
+    def greedy(self, sequence: Tokens, answers: int) -> Tokens:
+        """The most likely token after each of the last `answers` tokens."""
+        time.sleep(self._delay_s)
+        return np.asarray(self._weights[sequence[-answers:]].argmax(1), dtype=np.int32)
+
+    def tie(self, sequence: Tokens, prompt: int, one: int, other: int) -> Tie:
+        """How near two tokens are after the sequence."""
+        del prompt
+        row = self._weights[sequence[-1]]
+        return Tie(gap=abs(float(row[one] - row[other])), noise=0.0)
 
     def close(self) -> None:
         """Nothing to give back."""

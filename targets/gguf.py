@@ -27,6 +27,7 @@ class Gguf(Target):
     consumes: ClassVar[frozenset[str]] = frozenset({"hf"})
     produces: ClassVar[str] = "gguf"
     env: ClassVar[str] = "gguf"
+    drafts: ClassVar[frozenset[str]] = frozenset({"gguf"})
 
     outtype: Literal["f32", "f16", "bf16"] = Field("f16", description="what the weight matrices are stored in")
 
