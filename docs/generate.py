@@ -11,7 +11,7 @@ from reflected import models_in, parts_of, table
 
 from pipelines import errors
 from pipelines.budget import Budget
-from pipelines.config import PipelineConfig, Step
+from pipelines.config import Draft, PipelineConfig, Step
 from pipelines.fields import Data, DataSource, Evaluation, Source
 from pipelines.manifest import Manifest
 from pipelines.measures import KINDS, of_quality
@@ -86,6 +86,7 @@ def _parts() -> Iterator[str]:
     yield from _section(2, "`evaluation`", Evaluation)
     for model in models_in(Evaluation, leave_out=models_in(Data)):
         yield from _section(3, f"`{_place(model)}`", model)
+    yield from _section(2, "`draft`", Draft)
     yield from _section(2, "`budgets`", Budget)
     yield f"\n### Metrics\n\n{METRICS}\n{_metrics()}\n"
     yield f"\n## `trigger`\n\n{TRIGGERS}"

@@ -36,6 +36,7 @@ def compare(measurer: Measurer, candidate: Candidate) -> tuple[Comparison, float
         "stage": candidate.stage,
         "deployable": candidate.deployable,
         **({} if candidate.judged else {"judged": False}),
+        **measurer.draft_identity(candidate.draft),
         "data": bench.data.digest,
         "evaluation": config.evaluation.model_dump(mode="json"),
         "budgets": [budget.model_dump(mode="json") for budget in config.budgets],

@@ -6,11 +6,13 @@ from pipelines.comparison import Comparer, Metrics
 from pipelines.errors import ToolFailed
 from pipelines.evaluation.accuracy import accuracy
 from pipelines.evaluation.agreement import exact_match, kl_divergence, self_agreement, top1_agreement
+from pipelines.evaluation.drafting import draft_metrics, draft_notes
 from pipelines.evaluation.perplexity import perplexity
 from pipelines.evaluation.scores import Scores
 from pipelines.evaluation.speed import size_metric, speed_metrics, warnings
 from pipelines.measures import Metric
 from pipelines.measuring_texts import TextMeasurer, loaded
+from pipelines.storage.objects import size_of
 
 
 class TextComparer(Comparer[TextMeasurer]):
@@ -89,6 +91,11 @@ class TextComparer(Comparer[TextMeasurer]):
         mine.update(speed_metrics(samples, "candidate", seed))
         theirs.update(speed_metrics(samples, "reference", seed))
         self._notes += warnings(samples, candidate.size_bytes)
+        if candidate.draft is not None:
+            drafted = self._measurer.drafted(candidate.subject, candidate.draft)
+            metrics = draft_metrics(drafted, size_of(candidate.draft.path), seed)
+            mine.update(metrics)
+            self._notes += draft_notes(drafted, metrics)
 
 
 def _by_name(pairs: list[tuple[Metric, Metric]], side: int) -> Metrics:

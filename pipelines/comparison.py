@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, TypeVar
 from pipelines.budget import Budget, Verdict
 from pipelines.measures import Metric, Report
 from pipelines.measuring import Measurer, Subject
-from stages.base import Frozen
+from stages.base import Artifact, Frozen
 
 M = TypeVar("M", bound=Measurer)
 Metrics = dict[str, Metric]
@@ -28,7 +28,7 @@ class Candidate:
     """A subject after its stage. `deployable` is the last one: only there speed and size are judged.
 
     No budget is judged where a later step heals. `baseline` is what a model of arrays is timed against, its float
-    version in the same runtime.
+    version in the same runtime. `draft` is the draft model of a language model.
     """
 
     subject: Subject
@@ -38,6 +38,7 @@ class Candidate:
     deployable: bool
     baseline: Subject | None = None
     judged: bool = True
+    draft: Artifact | None = None
 
 
 class Comparer(ABC, Generic[M]):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError
+from pydantic import Field, JsonValue, SerializeAsAny, ValidationError
 
 from pipelines import yaml_text
 from pipelines.budget import Budget
@@ -50,6 +50,24 @@ class Step(Limits):
         return name_of(self.stage)
 
 
+class Draft(Frozen):
+    """Speculative decoding: a smaller model drafts for the last step's, which checks several tokens in one pass."""
+
+    source: Source | None = Field(
+        None, description="where the draft model comes from; by default the config's `source`"
+    )
+    steps: tuple[Step, ...] = Field((), description="what makes of it what the runtime takes as a draft model")
+    tokens: int = Field(4, ge=1, le=64, description="tokens drafted a step")
+    prompts: int = Field(8, ge=2, description="prompts cut from the evaluation text")
+    prompt_tokens: int = Field(64, ge=1, description="tokens a prompt")
+    generated: int = Field(64, ge=4, description="tokens generated a prompt")
+
+    @property
+    def settings(self) -> dict[str, JsonValue]:
+        """What a measurement depends on besides the two models."""
+        return self.model_dump(mode="json", exclude={"source", "steps"})
+
+
 class PipelineConfig(Frozen):
     """A model, the steps that change it, what is measured of it, and what it may lose."""
 
@@ -62,6 +80,7 @@ class PipelineConfig(Frozen):
         None, description="the model that stages which distil learn from; by default the reference"
     )
     steps: tuple[Step, ...] = Field(min_length=1, description="stages and targets, in order")
+    draft: Draft | None = Field(None, description="a draft model for the result, and what it is measured on")
     reference: SerializeAsAny[Target] = Field(description="the target that opens the unchanged model")
     data: Data = Field(description="evaluation and calibration texts")
     evaluation: Evaluation = Field(Evaluation(), description="what is measured after every stage")
@@ -77,6 +96,14 @@ class PipelineConfig(Frozen):
     )
     seed: int = Field(0, ge=0, description="of every draw: bootstrap, task examples, stages")
     threads: int | None = Field(None, ge=1, description="of every worker; by default the usable cores")
+
+    @property
+    def drafting(self) -> PipelineConfig | None:
+        """The config whose result is this one's draft model."""
+        if self.draft is None:
+            return None
+        changed = {"source": self.draft.source or self.source, "steps": self.draft.steps, "draft": None}
+        return self.model_copy(update=changed)
 
     @property
     def of_embeddings(self) -> bool:
@@ -150,6 +177,8 @@ def _build(origin: str, tree: dict[str, Any], mistakes: list[str]) -> PipelineCo
     tree = yaml_text.fill_secrets(tree, missing)
     mistakes += [mistake(origin, "", f"${{env:{name}}} is not set", f"export {name}=...") for name in missing]
     tree["steps"] = _steps(origin, tree.get("steps"), mistakes)
+    if isinstance(draft := tree.get("draft"), dict) and draft.get("steps"):
+        tree["draft"] = {**draft, "steps": _steps(origin, draft["steps"], mistakes, "`draft` ")}
     tree["reference"] = _reference(origin, tree.get("reference", _usual_reference(tree)), mistakes)
     _leave_out(tree)
     try:
@@ -196,11 +225,11 @@ def _leave_out(tree: dict[str, Any]) -> None:
         tree["evaluation"] = {**dict.fromkeys(parts), **evaluation}
 
 
-def _steps(origin: str, items: Any, mistakes: list[str]) -> list[Step]:
+def _steps(origin: str, items: Any, mistakes: list[str], whose: str = "") -> list[Step]:
     if not isinstance(items, list) or not items:
-        mistakes.append(mistake(origin, "`steps`", "needs a list of stages", LISTING))
+        mistakes.append(mistake(origin, f"{whose}`steps`", "needs a list of stages", LISTING))
         return []
-    built = [_step(origin, f"step {number}", item, mistakes) for number, item in enumerate(items, 1)]
+    built = [_step(origin, f"{whose}step {number}", item, mistakes) for number, item in enumerate(items, 1)]
     return [step for step in built if step is not None]
 
 

@@ -14,7 +14,7 @@ from stages.base import Artifact, Stage, name_of, source_digest
 HERE = Path(__file__).parent
 JUDGES = (
     *("budget", "comparing", "comparing_arrays", "comparing_embeddings", "comparing_images", "comparing_texts"),
-    *("comparison", "device", "measures", "measuring", "measuring_arrays", "measuring_embeddings"),
+    *("comparison", "device", "draft_timing", "measures", "measuring", "measuring_arrays", "measuring_embeddings"),
     *("measuring_images", "measuring_texts", "quantities", "timing", "array_timing"),
 )
 """Modules outside `evaluation/` that a cached comparison, verdicts included, comes from."""

@@ -39,11 +39,22 @@ KINDS = {
     "latency_p95_ms": Kind("ms", False, True, "latency"),
     "latency_p99_ms": Kind("ms", False, True, "latency"),
     "throughput_per_s": Kind("/s", True, True, "latency"),
+    "draft_acceptance": Kind("share", True, False, "speed"),
+    "draft_tokens_per_step": Kind("tokens", True, False, "speed"),
+    "draft_exact_match": Kind("share", True, False, "speed"),
+    "undrafted_tokens_per_s": Kind("tokens/s", True, False, "speed"),
+    "draft_tokens_per_s": Kind("tokens/s", True, False, "speed"),
+    "draft_speedup": Kind("x", True, False, "speed"),
+    "draft_memory_bytes": Kind("bytes", False, False, "speed"),
+    "draft_size_bytes": Kind("bytes", False, False, "speed"),
     "load_s": Kind("s", False, True, "speed or latency"),
     "peak_memory_bytes": Kind("bytes", False, True, "speed or latency"),
     "size_bytes": Kind("bytes", False, True, ""),
 }
 """`accuracy` stands for `accuracy_<task>`; a TTFT at a further prompt length has the length as its last part."""
+
+DRAFTING = frozenset(name for name in KINDS if "draft" in name)
+"""Measured where the config names a draft model."""
 
 QUALITY_PARTS = frozenset({"perplexity", "generation", "tasks", "classification", "embeddings"})
 

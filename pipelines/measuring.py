@@ -79,6 +79,11 @@ class Measurer:
         lock = self.bench.runner.lock_digest(subject.target)
         return {"artifact": subject.artifact.digest, "target": fingerprint(subject.target, lock)}
 
+    def draft_identity(self, draft: Artifact | None) -> dict[str, JsonValue]:
+        """What a measurement with a draft model depends on besides the candidate; nothing without one."""
+        settings = self.bench.config.draft
+        return {"draft": {"artifact": draft.digest, **settings.settings}} if draft and settings else {}
+
     def obtain(
         self, what: str, subject: Subject, parts: dict[str, JsonValue], make: Callable[[WorkFolder], Produced]
     ) -> Made:

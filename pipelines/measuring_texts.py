@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from pipelines.draft_timing import time_draft
 from pipelines.errors import DataError
 from pipelines.evaluation.accuracy import Choices, correct
+from pipelines.evaluation.drafting import DraftSamples
 from pipelines.evaluation.encoding import EncodingRequest
 from pipelines.evaluation.latency import SpeedSamples
 from pipelines.evaluation.scores import Scores
@@ -115,13 +117,12 @@ class TextMeasurer(Measurer):
                 f"{settings.prompt_tokens}",
                 "give a longer text, or fewer or shorter prompts in `evaluation.generation`",
             )
-        stride = (len(text) - settings.prompt_tokens) // settings.prompts
+        prompts = spread(text, settings.prompts, settings.prompt_tokens).tolist()
 
         def make(work: WorkFolder) -> Produced:
             with self.bench.progress.bar(f"{name_of(subject.target)}: generate", settings.prompts, "prompts") as bar:
                 made = []
-                for number in range(settings.prompts):
-                    prompt = text[number * stride :][: settings.prompt_tokens].tolist()
+                for number, prompt in enumerate(prompts):
                     made.append(generated(self.session(subject), prompt, settings.tokens)["tokens"])
                     bar.update(number + 1)
             (work.out / "continuations.json").write_text(json.dumps(made))
@@ -153,6 +154,35 @@ class TextMeasurer(Measurer):
         made = self.obtain("speed", candidate, parts, make)
         return SpeedSamples.model_validate_json((made.artifact.path / "samples.json").read_text())
 
+    def drafted(self, candidate: Subject, draft: Artifact) -> DraftSamples:
+        """The candidate without and with a draft model, timed in alternating generations."""
+        settings, speed = self.bench.config.draft, self.bench.config.evaluation.speed
+        assert settings is not None
+        assert speed is not None
+        text = self.text
+        if len(text) < settings.prompt_tokens + settings.prompts:
+            raise DataError(
+                f"evaluation text: {len(text):,} tokens are too few for {settings.prompts} prompts of "
+                f"{settings.prompt_tokens}",
+                "give a longer text, or fewer or shorter prompts in `draft`",
+            )
+        prompts = spread(text, settings.prompts, settings.prompt_tokens)
+
+        def make(work: WorkFolder) -> Produced:
+            samples = time_draft(self.session(candidate), draft, settings, prompts, speed, self.bench.progress)
+            (work.out / "samples.json").write_text(samples.model_dump_json())
+            return Produced()
+
+        parts: dict[str, JsonValue] = {
+            **self.draft_identity(draft),
+            "tokens": self.tokens.digest,
+            "speed": speed.model_dump(mode="json"),
+            "threads": self.bench.threads,
+            "context": self.context_length,
+        }
+        made = self.obtain("draft", candidate, parts, make)
+        return DraftSamples.model_validate_json((made.artifact.path / "samples.json").read_text())
+
     @property
     def context_length(self) -> int:
         """The most tokens of any sequence: those that the config asks for, and a task's questions once tokenized."""
@@ -161,9 +191,17 @@ class TextMeasurer(Measurer):
         lengths += [settings.perplexity.window] if settings.perplexity else []
         if settings.generation:
             lengths.append(settings.generation.prompt_tokens + settings.generation.tokens)
+        if draft := self.bench.config.draft:
+            lengths.append(draft.prompt_tokens + draft.generated)
         if settings.speed:
             lengths.append(max(settings.speed.prompt_tokens) + settings.speed.tokens)
         return max([512, *lengths]) + CONTEXT_MARGIN
+
+
+def spread(text: NDArray[np.int32], count: int, length: int) -> NDArray[np.int32]:
+    """Prompts of that length at even distances over the text, shape (count, length)."""
+    stride = (len(text) - length) // count
+    return np.stack([text[number * stride :][:length] for number in range(count)])
 
 
 def generated(session: LiveSession, prompt: list[int], n: int) -> dict[str, list[int]]:

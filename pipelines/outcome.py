@@ -135,6 +135,7 @@ def _record(pipeline: Pipeline, error: TapeoutError | None, started: str) -> Run
         device=pipeline.workshop.device,
         data=pipeline.data,
         stages=tuple(pipeline.records),
+        draft=tuple(pipeline.drafting.records if pipeline.drafting else ()),
         promotion=pipeline.promoted if error is None else None,
         last_passed=pipeline.last_passed.digest if pipeline.last_passed else None,
     )

@@ -36,9 +36,9 @@ from pipelines.promotion import FIRST, Promoted, Promotion
 from pipelines.records import DataRecord, StageRecord
 from pipelines.requests import RunRequest
 from pipelines.runner import Runner
-from pipelines.same_tokens import check_tokens
+from pipelines.same_tokens import DRAFT, check_tokens
 from pipelines.store import Store, WorkFolder
-from pipelines.tracking import Tracker
+from pipelines.tracking import NullTracker, Tracker
 from stages.base import Artifact, Produced, name_of
 
 T = TypeVar("T")
@@ -86,6 +86,7 @@ class Pipeline:
     last_passed: Artifact | None = None
     deployable: Artifact | None = None
     promoted: Promoted | None = None
+    drafting: Pipeline | None = None
     _doubts: Mapping[str, str] = field(default_factory=dict)
     _tracked: set[int] = field(default_factory=set)
     _first_opened: dict[str, Subject] = field(default_factory=dict)
@@ -101,7 +102,7 @@ class Pipeline:
             model = around("fetch", self.fetch, 2)
             data = around("read-data", self.read_data, 2)
             beside = {**beside_at_first(data), **self.teacher(around)}
-            measurer = None
+            measurer = draft = None
             for planned in (None, *self.plan.steps):
                 if planned is not None:
                     made = around(planned.step.name, partial(self.advance, planned, model, beside))
@@ -109,8 +110,10 @@ class Pipeline:
                 if (planned.number if planned else 0) == self.plan.reference:
                     measurer = stack.enter_context(self.measurer(model, data))
                     beside = {TEACHER: model, **beside, **self.tokenized(measurer, around)}
+                    draft = self.draft(model, beside, around)
                 if planned is not None and measurer is not None and self.plan.measured(planned):
-                    measure = partial(self.measure, measurer, planned, model)
+                    last_one = planned.number == len(self.plan.steps)
+                    measure = partial(self.measure, measurer, planned, model, draft if last_one else None)
                     around(f"measure-{planned.step.name}", measure)
             self.deployable = model
             last = next((step for step in reversed(self.plan.steps) if self.plan.measured(step)), None)
@@ -204,7 +207,28 @@ class Pipeline:
         self._record(made, empty, stage_doubts(self._doubts, inputs, empty.fields, made.entry.facts))
         return made.artifact
 
-    def measure(self, measurer: Measurer, planned: PlannedStep, model: Artifact) -> None:
+    def draft(self, reference: Artifact, beside: Mapping[str, Artifact], around: Around = plainly) -> Artifact | None:
+        """The config's draft model, made by steps of its own, where it names one; they are a pipeline of their own.
+
+        Raises:
+            InputRejected: its tokens are not the reference's.
+        """
+        config, shop = self.loaded.config.drafting, self.workshop
+        if config is None or self.plan.draft is None:
+            return None
+        (shop.logs / "draft").mkdir(parents=True, exist_ok=True)
+        shop = replace(shop, tracker=NullTracker(), logs=shop.logs / "draft")
+        loaded = replace(self.loaded, config=config)
+        own = replace(self, loaded=loaded, plan=self.plan.draft, workshop=shop, records=[], _tracked=set())
+        self.drafting = own
+        model = around("fetch-draft", own.fetch, 2)
+        for planned in self.plan.draft.steps:
+            made = around(f"draft-{planned.step.name}", partial(own.advance, planned, model, beside))
+            model, beside = (model, {**beside, made.kind: made}) if planned.beside else (made, beside)
+        check_tokens(reference, model, shop.store, shop.progress, DRAFT)
+        return model
+
+    def measure(self, measurer: Measurer, planned: PlannedStep, model: Artifact, draft: Artifact | None = None) -> None:
         """Compare the step's artifact with the reference, and judge it."""
         assert planned.opener is not None
         sizes = {record.artifact: record.size_bytes for record in self.records}
@@ -216,6 +240,7 @@ class Pipeline:
             deployable=planned.number == len(self.plan.steps),
             baseline=self._baseline(Subject(model, planned.opener)),
             judged=self.plan.judged(planned),
+            draft=draft,
         )
         try:
             check_tokens(measurer.reference.artifact, model, self.workshop.store, self.workshop.progress)

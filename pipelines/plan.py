@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,9 +26,9 @@ from pipelines.fields import (
     Source,
     UrlSource,
 )
-from pipelines.measures import KINDS, kind_of, of_quality, parts_of
+from pipelines.measures import DRAFTING, KINDS, kind_of, of_quality, parts_of
 from pipelines.mistakes import did_you_mean, mistake
-from stages.base import ROOT, load, names
+from stages.base import ROOT, load, name_of, names
 from targets.base import Target
 
 AT_EACH_BATCH = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "throughput_per_s", "speed_ratio")
@@ -57,11 +58,15 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will happen. `reference` is the number of the step whose artifact is the unchanged model, 0 the source."""
+    """What will happen. `reference` is the number of the step whose artifact is the unchanged model, 0 the source.
+
+    `draft` is how the draft model is made, once the reference is there.
+    """
 
     source_kind: str
     steps: tuple[PlannedStep, ...]
     reference: int
+    draft: Plan | None = None
 
     def measured(self, step: PlannedStep) -> bool:
         """Whether the step's artifact is a candidate that is compared with the reference."""
@@ -93,6 +98,7 @@ def check(loaded: LoadedConfig, environments: Path = ROOT / "envs") -> Plan:
             _chain(config, source_kind),
             missing_inputs(config, _reference(config, source_kind)),
             _teacher(loaded),
+            _draft(loaded, environments),
             _environments(config, environments),
             _budgets(config),
             _promotion(config),
@@ -106,7 +112,7 @@ def check(loaded: LoadedConfig, environments: Path = ROOT / "envs") -> Plan:
         takes = ", ".join(sorted(type(config.reference).opens or {type(config.reference).produces}))
         hint = f"the reference target opens {takes}; begin with a stage that gives it, or name another `reference`"
         mistakes.append(mistake(origin, "`reference`", "no artifact of this config can be its reference", hint))
-    plan = Plan(source_kind, steps, reference or 0)
+    plan = Plan(source_kind, steps, reference or 0, _draft_plan(loaded))
     if config.budgets and not mistakes and not plan.gated:
         mistakes.append(mistake(origin, "`budgets`", *_unjudged(plan)))
     if mistakes:
@@ -191,7 +197,7 @@ def _chain(config: PipelineConfig, kind: str) -> Found:
             )
         if not stage.beside:
             kind, before = stage.produces, f"step {number} `{step.name}`"
-    if type(config.steps[-1].stage).beside:
+    if config.steps and type(config.steps[-1].stage).beside:
         yield f"step {len(config.steps)} `{config.steps[-1].name}`", "is the last step: nothing would use it", ""
 
 
@@ -213,6 +219,50 @@ def _teacher(loaded: LoadedConfig) -> Found:
         if kind not in type(step.stage).consumes:
             takes = " or ".join(sorted(type(step.stage).consumes))
             yield "`teacher`", f"is {kind}, and `{step.name}` learns from {takes}", ""
+
+
+def _draft(loaded: LoadedConfig, environments: Path) -> Found:
+    """The draft model's own steps chain, and give what the runtime of the result drafts with."""
+    config, drafting = loaded.config, loaded.config.drafting
+    if drafting is None:
+        return
+    if config.of_arrays:
+        yield "`draft`", "drafts text, and the model gives none", "leave it out"
+        return
+    if config.evaluation.speed is None:
+        yield "`draft`", "its gain is not measured: `evaluation` leaves out `speed`", ""
+    kind = kind_of_source(drafting.source, loaded.folder)
+    missing = missing_inputs(drafting, 0)  # it is made once the reference is there
+    for place, what, hint in chain(_chain(drafting, kind), missing, _environments(drafting, environments)):
+        yield f"`draft` {place}", what, hint
+    if isinstance(drafting.source, PathSource) and not _at(loaded.folder, drafting.source.path).exists():
+        yield "`draft` `source`", f"`path`: no such file or folder: {drafting.source.path}", ""
+    yield from _drafts(config, _kind_at_last(drafting, kind))
+
+
+def _drafts(config: PipelineConfig, kind: str) -> Found:
+    result = type(config.steps[-1].stage).produces
+    runtime = opener(config, len(config.steps), result)
+    if runtime is None or not type(runtime).drafts:
+        others = [name for name in sorted(names()) if issubclass(stage := load(name), Target) and stage.drafts]
+        hint = "of the runtimes here " + ", ".join(f"`{name}`" for name in others if name != "dummy") + " does"
+        yield "`draft`", f"what opens {result} here takes no draft model", hint
+    elif kind not in type(runtime).drafts:
+        takes = " or ".join(sorted(type(runtime).drafts))
+        yield "`draft`", f"is {kind}, and `{name_of(runtime)}` drafts with {takes}", f"let its `steps` end in {takes}"
+
+
+def _kind_at_last(config: PipelineConfig, kind: str) -> str:
+    return [kind, *(type(step.stage).produces for step in config.steps if not type(step.stage).beside)][-1]
+
+
+def _draft_plan(loaded: LoadedConfig) -> Plan | None:
+    config = loaded.config.drafting
+    if config is None:
+        return None
+    kind = kind_of_source(config.source, loaded.folder)
+    steps = tuple(_planned(config, kind))
+    return Plan(kind, steps, reference=len(steps) + 1)  # which none of them gives
 
 
 def _environments(config: PipelineConfig, folder: Path) -> Found:
@@ -267,7 +317,8 @@ def measured_metrics(config: PipelineConfig) -> set[str]:
     each |= {f"{name}_{batch}" for name in AT_EACH_BATCH for batch in batches}
     if settings.classification:
         each |= {"accuracy_top1", "accuracy_top5"}
-    return names - {"accuracy"} | each | {f"accuracy_{task}" for task in settings.tasks}
+    names -= {"accuracy"} if config.draft else {"accuracy", *DRAFTING}
+    return names | each | {f"accuracy_{task}" for task in settings.tasks}
 
 
 def _data(config: PipelineConfig) -> Found:

@@ -75,6 +75,7 @@ class RunRecord(Frozen):
     evaluation: dict[str, JsonValue] = Field({}, description="the config's evaluation, defaults filled in")
     budgets: tuple[Budget, ...] = ()
     stages: tuple[StageRecord, ...] = ()
+    draft: tuple[StageRecord, ...] = Field((), description="what made the draft model, its source first")
     last_passed: str | None = Field(None, description="digest of the last artifact within every budget")
     promotion: Promoted | None = Field(None, description="what became of it beside the champion")
     bundle: Path | None = None

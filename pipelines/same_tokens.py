@@ -13,9 +13,21 @@ from stages._vocabulary import Vocabulary, difference, vocabulary_of_folder, voc
 from stages.base import Artifact, Produced
 
 VERSION = 1  # raised when the comparison changes
+Other = tuple[str, str]
+"""What differs, and the way out."""
+CANDIDATE: Other = (
+    "its tokenizer is another than the reference's",
+    "perplexities over other tokens cannot be compared: convert it from the reference's own folder",
+)
+DRAFT: Other = (
+    "the draft model's tokenizer is another than the reference's",
+    "a draft is token ids: take a model of the same family, or distil one from the reference",
+)
 
 
-def check_tokens(reference: Artifact, candidate: Artifact, store: Store, progress: Progress) -> None:
+def check_tokens(
+    reference: Artifact, candidate: Artifact, store: Store, progress: Progress, other: Other = CANDIDATE
+) -> None:
     """Compare the two vocabularies, once for these artifacts; a model without one passes.
 
     Raises:
@@ -27,10 +39,7 @@ def check_tokens(reference: Artifact, candidate: Artifact, store: Store, progres
     def make(work: WorkFolder) -> Produced:
         told = told_apart(reference, candidate)
         if told is not None:
-            raise InputRejected(
-                f"its tokenizer is another than the reference's: {told}",
-                "perplexities over other tokens cannot be compared: convert it from the reference's own folder",
-            )
+            raise InputRejected(f"{other[0]}: {told}", other[1])
         (work.out / "same.txt").write_text("the candidate gives every token of the reference its id\n")
         return Produced()
 

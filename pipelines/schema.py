@@ -20,6 +20,7 @@ def config_schema() -> Schema:
     limits = {key: value for key, value in definitions.pop("Step")["properties"].items() if key != "stage"}
     stages = {name: _stage(name, definitions) for name in sorted(names())}
     schema["properties"]["steps"]["items"] = _step(stages, limits)
+    definitions["Draft"]["properties"]["steps"]["items"] = schema["properties"]["steps"]["items"]
     targets = {name: schema for name, schema in stages.items() if issubclass(load(name), Target)}
     schema["properties"]["reference"] = {**_step(targets, {}), "default": "transformers"}
     schema["properties"]["reference"]["description"] = PipelineConfig.model_fields["reference"].description

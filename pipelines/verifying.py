@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines import plan
+from pipelines.beside import TEACHER
 from pipelines.bundle import check_files, read_manifest
 from pipelines.comparing import Candidate, Comparison, compare
 from pipelines.config import parse
@@ -44,11 +45,12 @@ def replay(bundle: Path, progress: Progress) -> Comparison:
             if not step.beside:
                 model = pipeline.advance(step, model, beside_at_first(data))
         fresh = Pipeline(loaded, planned, replace(shop, store=Store(Path(scratch) / "store")))
+        draft = pipeline.draft(model, {TEACHER: model, **beside_at_first(data)})
         with fresh.measurer(model, data) as measurer:
-            return compare(measurer, _candidate(bundle, pipeline, planned))[0]
+            return compare(measurer, _candidate(bundle, pipeline, planned, draft))[0]
 
 
-def _candidate(bundle: Path, pipeline: Pipeline, planned: plan.Plan) -> Candidate:
+def _candidate(bundle: Path, pipeline: Pipeline, planned: plan.Plan, draft: Artifact | None) -> Candidate:
     manifest, last = read_manifest(bundle), planned.steps[-1]
     if last.opener is None:
         raise UserError(f"{bundle}: nothing here opens {last.gives}", last.unmeasured or "tapeout ls targets")
@@ -59,4 +61,5 @@ def _candidate(bundle: Path, pipeline: Pipeline, planned: plan.Plan) -> Candidat
         size_bytes=round(manifest.metrics["size_bytes"].value),
         reference_bytes=pipeline.records[-1].size_bytes,
         deployable=True,
+        draft=draft,
     )

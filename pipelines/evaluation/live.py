@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from pipelines.evaluation.encoding import encode
 from pipelines.evaluation.live_arrays import LiveArrays
 from pipelines.evaluation.memory import peak_bytes, reset_peak
 from pipelines.evaluation.scores import Scores, score
-from stages.base import Refused
-from targets.base import ArraySession, Session, TextSession
+from stages.base import Artifact, Refused
+from targets.base import ArraySession, Session, SpeculatingSession, TextSession
 
-METHODS = frozenset({"encode", "score", "choose", "generate", "peak_memory", "forget_peak_memory", "close"})
+METHODS = frozenset(
+    {"encode", "score", "choose", "generate", "load_draft", "speculate", "tie"}
+    | {"peak_memory", "forget_peak_memory", "close"}
+)
 
 
 class Live:
@@ -78,6 +82,25 @@ class Live:
         """`n` greedy tokens with their seconds, as `targets.base.Generated`."""
         made = self._session.generate(np.array(prompt, dtype=np.int32), n)
         return {"tokens": list(made.tokens), "seconds": list(made.seconds)}
+
+    def load_draft(self, draft: dict[str, JsonValue], tokens: int) -> None:
+        """Open an artifact as the session's draft model, to draft that many tokens a step."""
+        self._speculating.load_draft(Artifact.model_validate(draft), tokens)
+
+    def speculate(self, prompt: list[int], n: int) -> dict[str, JsonValue]:
+        """`n` greedy tokens with the draft model's help, as `targets.base.Speculated`."""
+        made = self._speculating.speculate(np.array(prompt, dtype=np.int32), n)
+        return {**asdict(made), "tokens": list(made.tokens)}
+
+    def tie(self, sequence: list[int], prompt: int, one: int, other: int) -> dict[str, JsonValue]:
+        """How near two tokens are after a sequence, as `targets.base.Tie`."""
+        return asdict(self._speculating.tie(np.array(sequence, dtype=np.int32), prompt, one, other))
+
+    @property
+    def _speculating(self) -> SpeculatingSession:
+        if not isinstance(self._session, SpeculatingSession):
+            raise Refused("this target's sessions take no draft model", "leave `draft` out")
+        return self._session
 
     def peak_memory(self) -> int:
         """Bytes resident at most since the start, or since `forget_peak_memory`."""

@@ -10,6 +10,7 @@ from pipelines.quantities import duration, size
 from pipelines.records import DataRecord, RunRecord, StageRecord
 from pipelines.redaction import redacted
 from pipelines.reporting import display, page
+from pipelines.reporting.drafting import drafting
 from pipelines.reporting.page import Block, Code, Grid, Heading, Items, Paragraph, Picture
 from pipelines.reporting.plots import Axis
 from pipelines.reporting.table import batches, notes_of, of_embeddings, of_images, tasks_of, unmeasured, word
@@ -61,6 +62,7 @@ def _blocks(record: RunRecord, plots: Mapping[Axis, bytes]) -> list[Block]:
         *_stages(record),
         *(Picture(png, CAPTIONS[axis]) for axis, png in plots.items()),
         *_budgets(record),
+        *drafting(record),
         *_notes(record),
         *_tables(record),
         *_measurements(record),
@@ -220,12 +222,14 @@ def _taken(metric: Metric) -> tuple[str, ...]:
 
 def _origins(record: RunRecord) -> Iterator[Block]:
     yield Heading("Where it came from")
-    rows = tuple(
-        (stage.stage, f"`{(stage.artifact or '-')[:16]}`", _versions(stage), _fields(stage)) for stage in record.stages
-    )
+    rows = tuple(_origin(stage) for stage in record.stages) + tuple(_origin(stage, ", draft") for stage in record.draft)
     yield Grid(("stage", "artifact", "tools", "fields"), rows)
     commit = f"Tapeout commit `{record.git_commit[:12]}`, " if record.git_commit else ""
     yield Paragraph(f"{commit}config `{record.config_digest[:16]}`, device `{record.device.identity[:16]}`.")
+
+
+def _origin(stage: StageRecord, suffix: str = "") -> tuple[str, ...]:
+    return stage.stage + suffix, f"`{(stage.artifact or '-')[:16]}`", _versions(stage), _fields(stage)
 
 
 def _versions(stage: StageRecord) -> str:

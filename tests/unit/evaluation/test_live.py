@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import JsonValue
 from sessions import Table, random_table
 
 from pipelines.evaluation.accuracy import log_likelihoods
@@ -10,7 +11,8 @@ from pipelines.evaluation.encoding import choices
 from pipelines.evaluation.live import METHODS, Live
 from pipelines.evaluation.questions import Question
 from pipelines.evaluation.scores import Scores, score
-from stages.base import Refused
+from stages.base import Artifact, Refused
+from targets.dummy import Dummy, write_model
 
 VOCABULARY = 40
 Move = tuple[float, float, str]
@@ -92,6 +94,37 @@ def test_generation_survives_json(live: Live, session: Table) -> None:
         "tokens": list(session.generate(np.array([3, 1]), 4).tokens),
         "seconds": [0.01, 0.02, 0.03, 0.04],
     }
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("load_draft", {"draft": {"kind": "dummy", "path": "x", "digest": "0"}, "tokens": 4}),
+        ("speculate", {"prompt": [1], "n": 4}),
+        ("tie", {"sequence": [1], "prompt": 1, "one": 1, "other": 2}),
+    ],
+)
+def test_a_session_without_speculation_refuses_a_draft(
+    live: Live, method: str, arguments: dict[str, JsonValue]
+) -> None:
+    with pytest.raises(Refused, match="this target's sessions take no draft model"):
+        live.answer(method, arguments)
+
+
+def test_speculation_survives_json(tmp_path: Path) -> None:
+    write_model(tmp_path, "the quick brown fox. " * 9)
+    model = Artifact(kind="dummy", path=tmp_path, digest="0")
+    live = Live.opened(lambda: Dummy().open(model, 1, 64), 1, lambda *_: None)
+
+    live.answer("load_draft", {"draft": model.model_dump(mode="json"), "tokens": 4})
+    made = live.answer("speculate", {"prompt": [3, 1], "n": 6})
+
+    assert isinstance(made, dict)
+    own = live.answer("generate", {"prompt": [3, 1], "n": 6})
+    assert isinstance(own, dict)
+    assert json.loads(json.dumps(made))["tokens"] == own["tokens"]
+    assert {name: made[name] for name in ("drafted", "accepted", "steps")} == {"drafted": 4, "accepted": 4, "steps": 2}
+    assert live.answer("tie", {"sequence": [3, 1], "prompt": 1, "one": 5, "other": 5}) == {"gap": 0.0, "noise": 0.0}
 
 
 def test_memory_is_told_and_the_session_closed(live: Live, session: Table) -> None:
