@@ -36,6 +36,11 @@ class Carried:
         return figures(measured[-1]) if measured else {}
 
     @property
+    def evaluation_seconds(self) -> float:
+        """Of every stage, the reference's among them: what the store had counts as when it was made."""
+        return sum(record.evaluation_seconds for record in self.records)
+
+    @property
     def artifact(self) -> str | None:
         """Digest of the last artifact."""
         return next((record.artifact for record in reversed(self.records) if record.artifact), None)

@@ -86,4 +86,5 @@ def _with(trial: Trial, carried: Carried, look: Look) -> Trial:
     if carried.error is not None:
         verdict = "over budget" if carried.over_budget else "failed"
     told = {"look": look, "verdict": verdict, "reason": carried.error.message if carried.error else ""}
-    return trial.model_copy(update={**told, "figures": carried.figures, "artifact": carried.artifact})
+    found = {"figures": carried.figures, "artifact": carried.artifact, "evaluation_seconds": carried.evaluation_seconds}
+    return trial.model_copy(update={**told, **found})

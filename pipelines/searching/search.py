@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from statistics import median
 from typing import TYPE_CHECKING
 
 from pipelines.searching.looking import Looking, in_play
@@ -136,13 +135,10 @@ class Searcher:
         return time.monotonic() - self._began
 
     def _owed(self) -> float:
-        """Seconds that a whole evaluation will take, by the usual first look: the very first makes what all share.
-
-        Nobody else's whole evaluation yet means that the reference lacks it, too.
-        """
-        looks = [trial.seconds for trial in self.made if trial.look == "early"]
-        both = 1 if any(trial.look == "full" for trial in self.trials) else 2
-        return both * median(looks) * self.looking.times_as_long if self._waiting else 0.0
+        """Seconds that the whole evaluation of the best that waits will take, by what its first look took to measure."""
+        if not self._waiting:
+            return 0.0
+        return self._waiting.best.trial.evaluation_seconds * self.looking.times_as_long
 
     def _fresh(self, promising: list[str]) -> tuple[optuna.Trial, str]:
         """A point that was not tried, by its key, with Optuna's trial for it; it may be one that is ruled out.

@@ -38,6 +38,7 @@ class Trial(Frozen):
     figures: dict[str, Interval] = Field({}, description="metrics with their intervals, and perplexity_change")
     artifact: str | None = Field(None, description="digest of the last step's artifact")
     seconds: float = Field(0.0, description="that the search spent on it, little where the store had it")
+    evaluation_seconds: float = Field(0.0, description="that its measurements took when they were made")
 
     def value(self, metric: str) -> float | None:
         """A measured figure, turned so that less is better."""
