@@ -14,6 +14,7 @@ from stages._examples import Examples
 from stages._feature_loss import FeatureLoss
 from stages._fitting import Score
 from stages._torch_model import outputs
+from stages.base import Refused
 
 Rows = NDArray[np.int64]
 _CALL = 256  # images
@@ -30,6 +31,25 @@ class Sets:
     labelled: Rows
     held_out: Rows
     judged_by_labels: bool
+
+    @classmethod
+    def drawn(cls, count: int, held_out: int, labelled: int | None, batch: int) -> Sets:
+        """The held-out images evenly spaced, and the labelled ones, or all of them, evenly spaced among the rest.
+
+        Raises:
+            Refused: there are too few.
+        """
+        wanted = held_out + max(batch, labelled or 0)
+        if count < wanted:
+            raise Refused(
+                f"{count:,} training images: {held_out:,} held out and what is asked for need {wanted:,}",
+                "give more of them, or lower `held_out`, `batch` or `labelled`",
+            )
+        held = np.linspace(0, count - 1, held_out).round().astype(np.int64)
+        rest = np.setdiff1d(np.arange(count), held)
+        asked = len(rest) if labelled is None else labelled
+        chosen = rest[((np.arange(asked) + 0.5) * len(rest) / asked).astype(np.int64)]
+        return cls(rest, chosen, held, judged_by_labels=labelled is None)
 
 
 @dataclass(frozen=True)
@@ -126,3 +146,13 @@ def given(examples: Examples, rows: Rows) -> Any:
 def first(module: Any, images: Any) -> Any:
     """The module's first output."""
     return next(iter(outputs(module(images)).values()))
+
+
+def refuse_other_classes(student: Any, answers: Any, sample: Any) -> None:
+    """Raise Refused where the student's scores for two images are of another shape than its teacher's."""
+    ours = tuple(first(student, sample).shape[1:])
+    if ours != tuple(answers.shape[1:]):
+        raise Refused(
+            f"the student gives scores of shape {ours} an image, the teacher {tuple(answers.shape[1:])}",
+            "the student needs the teacher's own classes",
+        )

@@ -9,13 +9,12 @@ from pydantic import Field, JsonValue, model_validator
 
 from stages._augmentation import Augmentation
 from stages._calibration import TRAINING, required
-from stages._distill_images import ImageWork, Sets, answers_of, first, given
+from stages._distill_images import ImageWork, Sets, answers_of, given, refuse_other_classes
 from stages._distillation import TEACHER, Direction, Weights
-from stages._examples import Examples
 from stages._feature_loss import FeatureLoss
 from stages._fitting import Fit, Plan, fit
 from stages._torch_model import load, save
-from stages.base import Artifact, Context, Produced, Refused, Stage
+from stages.base import Artifact, Context, Produced, Stage
 
 
 class Distill(Stage):
@@ -75,11 +74,11 @@ class Distill(Stage):
         torch.set_num_threads(context.threads)
         torch.manual_seed(context.seed)
         examples = required(context, "distill", TRAINING)
-        sets = self._sets(examples)
+        sets = Sets.drawn(len(examples), self.held_out, self.labelled, self.batch)
         teacher, student = load(context.inputs[TEACHER].path), load(model.path, self.student)
         answers = answers_of(teacher, examples)
         sample = given(examples, np.arange(2))
-        _refuse_other_classes(first(student, sample).shape, answers.shape)
+        refuse_other_classes(student, answers, sample)
         features = self._features(student, teacher, sample)
         own = {key: getattr(self, key) for key in ("batch", "temperature", "augmentation")}
         weights = Weights(**self.model_dump(include=set(Weights.model_fields)))
@@ -92,21 +91,6 @@ class Distill(Stage):
         fitted = fit(learning, work, plan, context.resume, context.seed, context.progress)
         save(student.eval(), model.path, context.out, entry=self.student)
         return self._produced(model, (student, teacher), sets, fitted)
-
-    def _sets(self, examples: Examples) -> Sets:
-        """The held-out images evenly spaced, and the labelled ones evenly spaced among the rest."""
-        count = len(examples)
-        wanted = self.held_out + max(self.batch, self.labelled or 0)
-        if count < wanted:
-            raise Refused(
-                f"{count:,} training images: {self.held_out:,} held out and what is asked for need {wanted:,}",
-                "give more of them, or lower `held_out`, `batch` or `labelled`",
-            )
-        held = np.linspace(0, count - 1, self.held_out).round().astype(np.int64)
-        rest = np.setdiff1d(np.arange(count), held)
-        asked = len(rest) if self.labelled is None else self.labelled
-        labelled = rest[((np.arange(asked) + 0.5) * len(rest) / asked).astype(np.int64)]
-        return Sets(rest, labelled, held, judged_by_labels=self.labelled is None)
 
     def _features(self, student: Any, teacher: Any, sample: Any) -> FeatureLoss | None:
         if not self.layers:
@@ -128,11 +112,3 @@ class Distill(Stage):
         metric = "wrong answers" if sets.judged_by_labels else "other answers than the teacher's"
         facts = {**model.facts, "parameters": ours, "precision": "float32", "distillation": told}
         return Produced(facts=facts, notes=tuple(notes), tables=(fitted.table(metric),))
-
-
-def _refuse_other_classes(ours: tuple[int, ...], theirs: tuple[int, ...]) -> None:
-    if ours[1:] != theirs[1:]:
-        raise Refused(
-            f"the student gives scores of shape {tuple(ours[1:])} an image, the teacher {tuple(theirs[1:])}",
-            "the student needs the teacher's own classes",
-        )

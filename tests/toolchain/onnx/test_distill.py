@@ -8,6 +8,7 @@ from running import inputs
 from tiny_nets import CLASSES, SIZE, module
 
 from stages import _fitting
+from stages._distill_images import Sets
 from stages._examples import Examples, Preprocess
 from stages._torch_model import called, load
 from stages.base import Artifact, Context, Produced, Refused
@@ -91,7 +92,7 @@ def test_without_labels_or_teacher_of_its_own_nothing_is_learnt(given: tuple[Art
 def test_labels_alone_are_those_that_may_be_looked_at(tmp_path: Path, given: tuple[Artifact, Artifact]) -> None:
     teacher, data = given
     held = Examples.load(data.path)
-    rows = Distill.model_validate({**SMALL, "labelled": 16})._sets(held).labelled
+    rows = Sets.drawn(len(held), held_out=12, labelled=16, batch=16).labelled
     wrong = held.labels.copy()
     wrong[np.setdiff1d(np.arange(len(held)), rows)] = 0
     (tmp_path / "other").mkdir()
