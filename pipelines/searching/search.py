@@ -135,7 +135,7 @@ class Searcher:
         return time.monotonic() - self._began
 
     def _owed(self) -> float:
-        """Seconds that the whole evaluation of the best that waits will take, by what its first look took to measure."""
+        """Seconds for the whole evaluation of the best that waits, by what its first look took to measure."""
         if not self._waiting:
             return 0.0
         return self._waiting.best.trial.evaluation_seconds * self.looking.times_as_long
