@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from running import artifact, run
-from tiny_llama import CONTEXT, VOCABULARY, make
+from tiny_llama import CONTEXT, VOCABULARY, make, make_mamba
 
 from stages.base import Artifact, Refused
 from stages.quantize_gguf import QuantizeGguf
@@ -71,6 +71,18 @@ def test_what_is_known_of_a_sequence_is_not_computed_again(session: LlamaSession
     other = np.concatenate([sequence[:5], sequence[20:24]])
     assert session.greedy(other, 2).tolist() == session.logits(other).argmax(1)[-2:].tolist()
     assert [one.tolist() for one in found] == [whole[9:10].tolist(), whole[10:14].tolist(), whole[9:12].tolist()]
+
+
+def test_a_recurrent_model_says_the_same_with_a_draft_that_errs(f32: Artifact, tmp_path: Path) -> None:
+    made = run(Gguf(outtype="f32"), artifact("hf", make_mamba(tmp_path / "hf")), tmp_path / "mamba")[0]
+    session = Gguf().open(made, threads=2, context_length=CONTEXT)
+    session.load_draft(f32, 4)
+
+    found = [session.speculate(prompt, N) for prompt in PROMPTS]
+
+    assert [one.tokens for one in found] == [session.generate(prompt, N).tokens for prompt in PROMPTS]
+    assert sum(one.accepted for one in found) < sum(one.drafted for one in found)
+    session.close()
 
 
 def test_two_tokens_are_as_near_as_their_logits(session: LlamaSession, rough: Artifact) -> None:

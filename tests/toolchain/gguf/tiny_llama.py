@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from sentencepiece import SentencePieceTrainer
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MambaConfig, MambaForCausalLM
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog looks at it. "
 VOCABULARY, WIDTH, CONTEXT = 288, 64, 128
@@ -26,6 +26,20 @@ def make(folder: Path, **changed: int) -> Path:
     }
     config = LlamaConfig(**{**shape, **changed}, initializer_range=0.2)
     LlamaForCausalLM(config).save_pretrained(folder)
+    return _with_tokenizer(folder)
+
+
+def make_mamba(folder: Path) -> Path:
+    """A recurrent model over the same vocabulary: its state cannot go back."""
+    torch.manual_seed(0)
+    config = MambaConfig(
+        vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=2, time_step_rank=4, initializer_range=0.2
+    )
+    MambaForCausalLM(config).save_pretrained(folder)
+    return _with_tokenizer(folder)
+
+
+def _with_tokenizer(folder: Path) -> Path:
     (folder / "tokenizer.model").write_bytes(_vocabulary())
     config = {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))

@@ -6,7 +6,7 @@ import pytest
 from dummies import Bench
 
 from pipelines import measuring, same_tokens, timing
-from pipelines.errors import BudgetExceeded, InputRejected, ToolFailed
+from pipelines.errors import BudgetExceeded, DataError, InputRejected, ToolFailed
 from pipelines.manifest import read_manifest
 from pipelines.measures import DRAFTING, Report
 from pipelines.outcome import Outcome
@@ -119,6 +119,14 @@ def test_another_tokenizer_is_an_error_before_anything_is_measured(
         "the draft model's tokenizer is another than the reference's: token 7 is 'a' in the source and 'b' here"
     )
     assert outcome.record.draft[-1].stage == "dummy"
+
+
+def test_more_prompts_than_the_text_has_is_an_error(bench: Bench) -> None:
+    outcome = bench.run(ANY, SPEED, DRAFT, "draft.prompt_tokens=20000")
+
+    assert isinstance(outcome.error, DataError)
+    assert "too few for 3 prompts of 20000" in outcome.error.message
+    assert outcome.error.hint == "give a longer text, or fewer or shorter prompts in `draft`"
 
 
 def test_a_draft_that_cannot_be_made_ends_the_run_and_is_recorded(bench: Bench) -> None:
