@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from pipelines.budget import Budget
 from pipelines.quantities import size
-from pipelines.searching.trials import CHANGE, Forecast, Trial, dominates, in_full, sign
+from pipelines.searching.trials import CHANGE, Forecast, Trial, dominates, in_full, no_worse, sign
 
 MARGINS = {"size_bytes": 0.02, "tbt_p50_ms": 0.30}
 """What nine of ten predictions keep within before calibration (PLANNER.md, section 7)."""
@@ -83,8 +83,8 @@ class Ruling:
             for name in self.objectives
         ]
         for other in in_full(trials):
-            if other.verdict == "passed" and dominates([other.value(name) for name in self.objectives], hoped):
-                return f"trial {other.number} is better at any rate"
+            if other.verdict == "passed" and no_worse([other.value(name) for name in self.objectives], hoped):
+                return f"trial {other.number} is as good or better at any rate"
         return ""
 
     def _hoped(

@@ -111,7 +111,9 @@ def front(trials: Sequence[Trial], axes: tuple[str, ...]) -> list[Trial]:
 
 def dominates(one: Sequence[float | None], other: Sequence[float | None]) -> bool:
     """Whether `one` is nowhere worse and somewhere better. Less is better; what is unknown compares with nothing."""
-    pairs = list(zip(one, other, strict=True))
-    if any(a is None or b is None for a, b in pairs):
-        return False
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)  # type: ignore[operator]
+    return no_worse(one, other) and list(one) != list(other)
+
+
+def no_worse(one: Sequence[float | None], other: Sequence[float | None]) -> bool:
+    """Whether `one` is nowhere worse. Less is better; what is unknown compares with nothing."""
+    return all(a is not None and b is not None and a <= b for a, b in zip(one, other, strict=True))
