@@ -31,6 +31,7 @@ from pipelines.tracking import (
     LINES,
     Closing,
     Comparing,
+    Learning,
     Line,
     Opening,
     Progressed,
@@ -83,6 +84,8 @@ def follow(opening: Opening, lines: Iterable[Line], answers: IO[str]) -> None:
     for line in lines:
         if isinstance(line, Progressed):
             writer.stage(line.record)
+        elif isinstance(line, Learning):
+            writer.learning(line)
         elif isinstance(line, Closing):
             with TemporaryDirectory() as scratch:
                 folder = line.attachments.folder or Path(scratch)
@@ -162,6 +165,7 @@ class Writer:
         champion = registry.champion(self._client, start.name) if start.promotes else None
         self._tracked = Tracked(mlflow_run=self._run_id, experiment=start.name, hint=self._hint(), champion=champion)
         self._client.log_text(self._run_id, start.config_text, "config.yaml")
+        self._learning: dict[int, str] = {}
 
     def answer(self, answers: IO[str], **news: Any) -> None:
         """Say what is known so far."""
@@ -171,19 +175,27 @@ class Writer:
 
     def stage(self, record: StageRecord) -> None:
         """A nested run for one stage."""
-        tags = entries.stage_tags(record) | {"mlflow.parentRunId": self._run_id}
-        run_id = self._create(f"{record.index}-{record.stage}", tags)
+        tags = entries.stage_tags(record)
+        run_id = self._learning.pop(record.index, None) or self._nested(record.index, record.stage)
         self._log(
             run_id,
             entries.stage_params(record),
             ((name, value, 0) for name, value in entries.stage_metrics(record).items()),
+            tags,
         )
         self._client.set_terminated(run_id, entries.STAGE_STATUS[record.status])
         if record.log and record.log.is_file():
             self._client.log_text(run_id, redact(entries.tail(record.log), self._secrets), f"logs/{record.log.name}")
 
+    def learning(self, point: Learning) -> None:
+        """The nested run of a stage that trains is there while it does, for its curves to be looked at."""
+        if point.index not in self._learning:
+            self._learning[point.index] = self._nested(point.index, point.stage)
+        self._log(self._learning[point.index], {}, ((name, value, point.step) for name, value in point.values.items()))
+
     def finish(self, run: RunRecord, folder: Path, answers: IO[str]) -> None:
         """The parent's metrics, verdict and files; a model version when every budget passed."""
+        self._end_learning()
         tags = entries.finish_tags(run) | {"mlflow.note.content": entries.description(run)}
         self._log(self._run_id, entries.run_params(self._start), entries.series(run), tags)
         if run.data:
@@ -199,9 +211,18 @@ class Writer:
 
     def abandon(self) -> None:
         """The orchestrator is gone."""
+        self._end_learning()
         tags = {"verdict": "interrupted", "message": "tapeout was killed"}
         self._log(self._run_id, entries.run_params(self._start), (), tags)
         self._client.set_terminated(self._run_id, "KILLED")
+
+    def _end_learning(self) -> None:
+        """A stage of which no record came was killed in its training."""
+        for run_id in self._learning.values():
+            self._client.set_terminated(run_id, "KILLED")
+
+    def _nested(self, index: int, stage: str) -> str:
+        return self._create(f"{index}-{stage}", {"mlflow.parentRunId": self._run_id})
 
     def _create(self, name: str, tags: Mapping[str, str], started_ms: int | None = None) -> str:
         created = self._client.create_run(

@@ -34,7 +34,7 @@ from pipelines.planner.watching import sighting
 from pipelines.progress import Progress
 from pipelines.promotion import FIRST, Promoted, Promotion
 from pipelines.records import DataRecord, StageRecord
-from pipelines.requests import RunRequest
+from pipelines.requests import Learnt, RunRequest
 from pipelines.runner import Runner
 from pipelines.same_tokens import DRAFT, check_tokens
 from pipelines.store import Store, WorkFolder
@@ -183,7 +183,10 @@ class Pipeline:
                 threads=shop.threads,
                 memory_limit_gb=planned.step.memory_limit_gb,
             )
-            return shop.runner.run(request, log, planned.step.timeout_s)
+            return shop.runner.run(request, log, planned.step.timeout_s, learning)
+
+        def learning(learnt: Learnt) -> None:
+            shop.tracker.learning(planned.number, name, learnt.step, learnt.values)
 
         lock, versions = shop.runner.lock_digest(stage), shop.runner.versions(stage)
         parts = step_parts(stage, lock, {"model": model, **inputs}, seed, shop.device)

@@ -19,15 +19,16 @@ from pydantic import BaseModel, JsonValue
 
 from pipelines.errors import InputRejected, ToolFailed
 from pipelines.failures import explain
-from pipelines.requests import MESSAGES, Call, Failure, Moved
+from pipelines.requests import MESSAGES, Call, Failure, Learnt, Moved
 from stages.base import ROOT
 
 Progress = Callable[[Moved], None]
+Learning = Callable[[Learnt], None]
 READER_LIMIT_S = 5.0
 
 
-def ignore(moved: Moved) -> None:
-    """Progress that nobody watches."""
+def ignore(message: Moved | Learnt) -> None:
+    """What nobody watches."""
 
 
 class WorkerProcess:
@@ -74,7 +75,7 @@ class WorkerProcess:
             raise self._failure("is gone") from None
         return self.answer(timeout_s, progress)
 
-    def answer(self, timeout_s: float, progress: Progress = ignore) -> JsonValue:
+    def answer(self, timeout_s: float, progress: Progress = ignore, learning: Learning = ignore) -> JsonValue:
         """The worker's next answer.
 
         Raises:
@@ -88,6 +89,8 @@ class WorkerProcess:
             message = MESSAGES.validate_json(line)
             if isinstance(message, Moved):
                 progress(message)
+            elif isinstance(message, Learnt):
+                learning(message)
             elif isinstance(message, Failure):
                 raise self._failed(message)
             else:

@@ -55,6 +55,14 @@ class Moved(Frozen):
     what: str
 
 
+class Learnt(Frozen):
+    """What a training came to after so many steps, by name of the metric."""
+
+    message: Literal["learnt"] = "learnt"
+    step: int
+    values: dict[str, float]
+
+
 class Answer(Frozen):
     """What a call returned."""
 
@@ -71,8 +79,8 @@ class Failure(Frozen):
     hint: str = ""
 
 
-Message = Annotated[Moved | Answer | Failure, Field(discriminator="message")]
-MESSAGES: TypeAdapter[Moved | Answer | Failure] = TypeAdapter(Message)
+Message = Annotated[Moved | Learnt | Answer | Failure, Field(discriminator="message")]
+MESSAGES: TypeAdapter[Moved | Learnt | Answer | Failure] = TypeAdapter(Message)
 
 
 def produced(answer: JsonValue) -> Produced:

@@ -13,10 +13,11 @@ from pipelines.environments import Environments
 from pipelines.errors import InputRejected
 from pipelines.evaluation.live import Live
 from pipelines.evaluation.live_arrays import LiveArrays
-from pipelines.process import WorkerProcess, write_request
+from pipelines.process import Learning, WorkerProcess, ignore, write_request
 from pipelines.progress import Bar, Progress
-from pipelines.requests import Moved, OpenRequest, RunRequest, produced
-from stages.base import Artifact, Context, Produced, Refused, Stage, load, name_of
+from pipelines.requests import Learnt, Moved, OpenRequest, RunRequest, produced
+from stages._curve import Followed
+from stages.base import Artifact, Produced, Refused, Stage, load, name_of
 from targets.base import Target
 
 CALL_LIMIT_S = 3600.0
@@ -33,8 +34,8 @@ class LiveSession(Protocol):
 class Runner(Protocol):
     """Runs stages and opens sessions."""
 
-    def run(self, request: RunRequest, log: Path, timeout_s: float) -> Produced:
-        """Run one stage; its result is in `request.out`."""
+    def run(self, request: RunRequest, log: Path, timeout_s: float, learning: Learning = ignore) -> Produced:
+        """Run one stage; its result is in `request.out`. `learning` hears how a training goes."""
         ...
 
     def open(
@@ -58,7 +59,7 @@ class SubprocessRunner:
     def __init__(self, environments: Environments, progress: Progress) -> None:
         self._environments, self._progress = environments, progress
 
-    def run(self, request: RunRequest, log: Path, timeout_s: float) -> Produced:
+    def run(self, request: RunRequest, log: Path, timeout_s: float, learning: Learning = ignore) -> Produced:
         """Run one stage in a worker."""
         stage = load(request.stage).model_validate(request.fields)
         python = self._environments.python(stage.environment, self._progress)
@@ -67,7 +68,7 @@ class SubprocessRunner:
             WorkerProcess(python, "run", kept, log, request.threads) as worker,
             self._progress.bar(request.stage) as bar,
         ):
-            return produced(worker.answer(timeout_s, _onto(bar)))
+            return produced(worker.answer(timeout_s, _onto(bar), learning))
 
     @contextmanager
     def open(
@@ -113,16 +114,17 @@ class _RemoteSession:
 class InlineRunner:
     """Runs everything in this process: for unit tests with the `dummy` target."""
 
-    def run(self, request: RunRequest, log: Path, timeout_s: float) -> Produced:
+    def run(self, request: RunRequest, log: Path, timeout_s: float, learning: Learning = ignore) -> Produced:
         """Run one stage here."""
         del log, timeout_s
-        context = Context(
+        context = Followed(
             request.out,
             request.scratch,
             request.seed,
             request.threads,
             request.inputs,
             outliving=request.outliving,
+            curve=lambda step, values: learning(Learnt(step=step, values=dict(values))),
         )
         try:
             return load(request.stage).model_validate(request.fields).run(request.model, context)

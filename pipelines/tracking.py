@@ -78,6 +78,16 @@ class Progressed(Frozen):
     record: StageRecord
 
 
+class Learning(Frozen):
+    """A stage that trains is so far."""
+
+    event: Literal["learning"] = "learning"
+    index: int
+    stage: str
+    step: int
+    values: dict[str, float]
+
+
 class Closing(Frozen):
     """The run is over, one way or another."""
 
@@ -121,7 +131,7 @@ class Searched(Frozen):
     folder: Path = Field(description="its JSON, PNG and YAML files are attached")
 
 
-Line = Opening | Progressed | Closing | Comparing | Searching | Tried | Searched
+Line = Opening | Progressed | Learning | Closing | Comparing | Searching | Tried | Searched
 LINES: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="event")])
 
 
@@ -134,6 +144,10 @@ class Tracker(Protocol):
 
     def stage(self, record: StageRecord) -> None:
         """A stage ended, in whatever way."""
+        ...
+
+    def learning(self, index: int, stage: str, step: int, values: dict[str, float]) -> None:
+        """A training came to these metrics after so many steps; its stage goes on."""
         ...
 
     def finish(self, run: RunRecord, attachments: Attachments) -> None:
@@ -156,6 +170,9 @@ class NullTracker:
         """Ignore it."""
 
     def stage(self, record: StageRecord) -> None:
+        """Ignore it."""
+
+    def learning(self, index: int, stage: str, step: int, values: dict[str, float]) -> None:
         """Ignore it."""
 
     def finish(self, run: RunRecord, attachments: Attachments) -> None:
@@ -185,6 +202,10 @@ class MlflowTracker:
     def stage(self, record: StageRecord) -> None:
         """Write a nested run."""
         self._send(Progressed(record=record))
+
+    def learning(self, index: int, stage: str, step: int, values: dict[str, float]) -> None:
+        """Write a point of the curves of a nested run that goes on."""
+        self._send(Learning(index=index, stage=stage, step=step, values=values))
 
     def finish(self, run: RunRecord, attachments: Attachments) -> None:
         """Hand over the rest."""

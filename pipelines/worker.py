@@ -9,6 +9,7 @@ a step: nothing is read from standard input then.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import queue
 import resource
@@ -16,15 +17,16 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
 from pydantic import BaseModel, JsonValue
 
 from pipelines.evaluation.live import Live
-from pipelines.requests import Answer, Call, Failure, Moved, OpenRequest, RunRequest
-from stages.base import Context, Refused, load
+from pipelines.requests import Answer, Call, Failure, Learnt, Moved, OpenRequest, RunRequest
+from stages._curve import Followed
+from stages.base import Refused, load
 from targets.base import Target
 
 
@@ -57,7 +59,7 @@ def run(request: RunRequest, send: Callable[[BaseModel], None]) -> JsonValue:
     """Run the stage that the request names; its Produced as JSON."""
     limit(request.threads, request.memory_limit_gb)
     stage = load(request.stage).model_validate(request.fields)
-    context = Context(
+    context = Followed(
         out=request.out,
         scratch=request.scratch,
         seed=request.seed,
@@ -65,8 +67,14 @@ def run(request: RunRequest, send: Callable[[BaseModel], None]) -> JsonValue:
         inputs=request.inputs,
         progress=lambda done, total, what: send(Moved(done=done, total=total, what=what)),
         outliving=request.outliving,
+        curve=lambda step, values: send(learnt(step, values)),
     )
     return stage.run(request.model, context).model_dump(mode="json")
+
+
+def learnt(step: int, values: Mapping[str, float]) -> Learnt:
+    """What is a number of it: JSON knows no NaN."""
+    return Learnt(step=step, values={name: value for name, value in values.items() if math.isfinite(value)})
 
 
 def _placed(request: RunRequest, elsewhere: list[str]) -> RunRequest:

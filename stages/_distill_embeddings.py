@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ class EmbeddingWork:
     hidden: float
     batch: int
     seed: int
+    metric: ClassVar[str] = "cosine_distance"
 
     def backward(self, step: int) -> float:
         """Leave the step's gradients; its loss."""

@@ -69,6 +69,11 @@ class ImageWork:
     augmentation: Augmentation
     features: FeatureLoss | None = None
 
+    @property
+    def metric(self) -> str:
+        """By whose answers: the labels', or the teacher's."""
+        return "wrong_answers" if self.sets.judged_by_labels else "disagreement"
+
     def backward(self, step: int) -> float:
         """Leave the step's gradients; its mean loss, in nats."""
         self.student.train()

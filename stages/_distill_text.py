@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import exp
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stages._distillation import Direction, Said, Weights, divergence
 from stages._fitting import Score
@@ -56,6 +56,7 @@ class TextWork:
     direction: Direction
     precision: Precision
     hidden: HiddenLoss | None = None
+    metric: ClassVar[str] = "perplexity"
 
     def backward(self, step: int) -> float:
         """Leave the step's gradients; its mean loss, in nats a token."""

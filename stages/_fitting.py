@@ -9,10 +9,12 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
+from stages._curve import Curve, no_curve
 from stages.base import Frozen, Refused, Table
 
 _STATE, _BEST = "checkpoint.pt", "best.pt"
 _ROWS = 12  # of the curve's table
+_POINTS = 200  # of the curve that is followed from outside
 _WORSE = 4.0  # times the best held-out loss: no noise any more
 Moved = Callable[[float, float, str], None]
 
@@ -60,6 +62,11 @@ class Point(Frozen):
 class Work(Protocol):
     """What is learnt, of which the loop knows nothing. Everything drawn depends on the step's number alone."""
 
+    @property
+    def metric(self) -> str:
+        """The name of a score's metric."""
+        ...
+
     def backward(self, step: int) -> float:
         """Leave the gradients of one step in the weights; the step's loss."""
         ...
@@ -100,8 +107,11 @@ class Fit(Frozen):
         return ()
 
 
-def fit(module: Any, work: Work, plan: Plan, folder: Path, seed: int, moved: Moved) -> Fit:
+def fit(module: Any, work: Work, plan: Plan, folder: Path, seed: int, moved: Moved, curve: Curve = no_curve) -> Fit:
     """Train in place, and leave the weights that did best on the held-out part. `folder` keeps checkpoints.
+
+    `curve` hears of `train_loss` up to 200 times, and of each look at the held-out part; of the looks of a run that was
+    killed once more, when it goes on.
 
     Raises:
         Refused: the loss went out of bounds before anything was better than the start.
@@ -110,7 +120,7 @@ def fit(module: Any, work: Work, plan: Plan, folder: Path, seed: int, moved: Mov
 
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
-    run = _Run(module, work, plan, folder)
+    run = _Run(module, work, plan, folder, curve)
     if not run.resume():
         run.begin()
     while run.step < plan.steps and not run.done:
@@ -121,10 +131,10 @@ def fit(module: Any, work: Work, plan: Plan, folder: Path, seed: int, moved: Mov
 class _Run:
     """Mutable for the length of `fit`: the weights, the optimizer's state, and where it is."""
 
-    def __init__(self, module: Any, work: Work, plan: Plan, folder: Path) -> None:
+    def __init__(self, module: Any, work: Work, plan: Plan, folder: Path, curve: Curve) -> None:
         import torch
 
-        self._module, self._work, self._plan, self._folder = module, work, plan, folder
+        self._module, self._work, self._plan, self._folder, self._tell = module, work, plan, folder, curve
         self._weights = [weights for weights in module.parameters() if weights.requires_grad]
         self._optimizer = torch.optim.AdamW(self._weights, lr=plan.learning_rate, weight_decay=plan.weight_decay)
         self.step, self._losses = 0, list[float]()
@@ -157,6 +167,8 @@ class _Run:
             return
         self._optimizer.step()
         self._losses.append(loss)
+        if self.step % math.ceil(self._plan.steps / _POINTS) == 0:
+            self._tell(self.step, {"train_loss": loss})
         if self.step % self._plan.validate_every == 0 or self.step == self._plan.steps:
             self._look()
         if self.step % self._plan.checkpoint_every == 0:
@@ -175,6 +187,8 @@ class _Run:
         torch.set_rng_state(held["random"])
         self.step, self._losses = held["step"], held["losses"]
         self._curve = [Point.model_validate(point) for point in held["curve"]]
+        for point in self._curve:
+            self._tell_look(point)
         return True
 
     def end(self) -> Fit:
@@ -206,8 +220,15 @@ class _Run:
         mean = sum(self._losses) / len(self._losses) if self._losses else None
         self._losses = []
         self._curve.append(Point(step=self.step, train=mean, score=score))
+        self._tell_look(self._curve[-1])
         if self._best().step == self.step:
             self._write(self._state(), _BEST)
+
+    def _tell_look(self, point: Point) -> None:
+        """The mean of the losses since the look before has a name of its own: they are not on one scale."""
+        train = {} if point.train is None else {"mean_train_loss": point.train}
+        score = {"held_out_loss": point.score.loss, f"held_out_{self._work.metric}": point.score.metric}
+        self._tell(point.step, {**train, **score})
 
     def _keep(self) -> None:
         import torch

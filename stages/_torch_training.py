@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from stages._curve import Curve, no_curve
 from stages._examples import Examples
 from stages._torch_model import outputs
 from stages.base import Frozen, Refused
@@ -26,10 +27,16 @@ class Manner(Frozen):
 
 
 def trained(
-    module: Any, examples: Examples, manner: Manner, seed: int, moved: Callable[[float, float, str], None]
+    module: Any,
+    examples: Examples,
+    manner: Manner,
+    seed: int,
+    moved: Callable[[float, float, str], None],
+    curve: Curve = no_curve,
 ) -> dict[str, JsonValue]:
     """Train in place and leave the module in eval mode; the number of examples, and the last epoch's mean loss.
 
+    `curve` hears of the mean loss of each epoch.
     Weight decay is decoupled and the rate falls to 0 along a cosine, without restarts (Loshchilov & Hutter 2017, 2019).
 
     Raises:
@@ -55,6 +62,7 @@ def trained(
             schedule.step()
             losses.append(float(value.detach()))
         _refuse_diverged(losses, epoch, manner)
+        curve(epoch + 1, {"train_loss": float(np.mean(losses))})
     module.eval()
     return {"examples": len(examples), "epochs": manner.epochs, "last_loss": float(f"{np.mean(losses):.3g}")}
 

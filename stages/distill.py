@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from stages._augmentation import Augmentation
 from stages._calibration import TRAINING, required
+from stages._curve import curve_of
 from stages._distill_images import ImageWork, Sets, answers_of, given, refuse_other_classes
 from stages._distillation import TEACHER, Direction, Weights
 from stages._feature_loss import FeatureLoss
@@ -88,7 +89,7 @@ class Distill(Stage):
         )  # fmt: skip
         plan = Plan(**self.model_dump(include=set(Plan.model_fields)))
         learning = torch.nn.ModuleList([student, *([features.projections] if features else [])])
-        fitted = fit(learning, work, plan, context.resume, context.seed, context.progress)
+        fitted = fit(learning, work, plan, context.resume, context.seed, context.progress, curve_of(context))
         save(student.eval(), model.path, context.out, entry=self.student)
         return self._produced(model, (student, teacher), sets, fitted)
 

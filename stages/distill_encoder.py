@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from stages._calibration import TRAINING
 from stages._causal_lm import keep_layers
+from stages._curve import curve_of
 from stages._distill_embeddings import EmbeddingWork
 from stages._distillation import TEACHER
 from stages._fitting import Fit, Plan, fit
@@ -74,7 +75,7 @@ class DistillEncoder(Stage):
         pairs = paired(*counts, kept)
         work = EmbeddingWork(student, teacher, texts, training, held, pairs, seed=context.seed, **own)
         plan = Plan(**self.model_dump(include=set(Plan.model_fields)))
-        fitted = fit(student, work, plan, context.resume, context.seed, context.progress)
+        fitted = fit(student, work, plan, context.resume, context.seed, context.progress, curve_of(context))
         save(student.eval(), model.path, context.out)
         return self._produced(model, (student, teacher), fitted, len(training))
 

@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue, model_validator
 from stages._calibration import TRAINING
 from stages._calibration_text import KIND, SEPARATOR, CalibrationText
 from stages._causal_lm import load_lm, load_tokenizer, save_lm
+from stages._curve import curve_of
 from stages._distill_text import Batches, Precision, TextWork
 from stages._distillation import TEACHER, Direction, Weights
 from stages._fitting import Fit, Plan, fit
@@ -95,7 +96,9 @@ class DistillLlm(Stage):
         hidden = self._hidden(student, load, model) if self.hidden or self.attention else None
         weights = Weights(**self.model_dump(include=set(Weights.model_fields)))
         work = TextWork(student, said, batches, weights, self.temperature, self.divergence, self.precision, hidden)
-        fitted = fit(_learning(student, hidden), work, self._plan(), folder, context.seed, context.progress)
+        fitted = fit(
+            _learning(student, hidden), work, self._plan(), folder, context.seed, context.progress, curve_of(context)
+        )
         told: dict[str, JsonValue] = {"lora": adapters.facts()} if adapters else {}
         save_lm((adapters.merge() if adapters else student).eval(), model.path, context.out)
         return self._produced(model, teacher, fitted, told)

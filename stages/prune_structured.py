@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from stages._calibration import INPUT, TRAINING, examples, required
+from stages._curve import curve_of
 from stages._examples import Examples
 from stages._torch_model import called, load, save
 from stages._torch_pruning import Cut, cut
@@ -68,7 +69,7 @@ class PruneStructured(Stage):
         told: dict[str, JsonValue] = {}
         if self.epochs and training:
             manner = Manner(**self.model_dump(include=set(Manner.model_fields)))
-            told = {"fine_tuning": trained(module, training, manner, context.seed, context.progress)}
+            told = {"fine_tuning": trained(module, training, manner, context.seed, context.progress, curve_of(context))}
         save(module, model.path, context.out, sizes)
         _refuse_other(module, load(context.out), sample)
         kept: dict[str, JsonValue] = {"parameters_before": weighed, "parameters": _parameters(module)}

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from stages._augmentation import Augmentation
 from stages._calibration import TRAINING, required
+from stages._curve import curve_of
 from stages._distill_images import ImageWork, Sets, answers_of, given, refuse_other_classes
 from stages._distillation import TEACHER, Weights
 from stages._examples import Examples
@@ -79,7 +80,7 @@ class QuantizeAware(Stage):
         rounded = FakeQuantized(student, _spread(examples), self.exclude, levels, self.symmetric_activations)
         work = self._work(rounded, teacher, examples, sets, answers, context.seed)
         plan = Plan(**self.model_dump(include=set(Plan.model_fields)))
-        fitted = fit(rounded, work, plan, context.resume, context.seed, context.progress)
+        fitted = fit(rounded, work, plan, context.resume, context.seed, context.progress, curve_of(context))
         save(rounded.restored(), model.path, context.out)
         return _produced(model, fitted, len(sets.training), len(rounded.layers))
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from stages._calibration import TRAINING, required
+from stages._curve import curve_of
 from stages._torch_model import load, save
 from stages._torch_training import Manner, trained
 from stages.base import Artifact, Context, Produced, Stage
@@ -40,6 +41,6 @@ class TrainClassifier(Stage):
         torch.manual_seed(context.seed)
         module = load(model.path)
         manner = Manner(**self.model_dump(include=set(Manner.model_fields)))
-        told = trained(module, examples, manner, context.seed, context.progress)
+        told = trained(module, examples, manner, context.seed, context.progress, curve_of(context))
         save(module, model.path, context.out)
         return Produced(facts={**model.facts, "precision": "float32", "training": told})

@@ -1,4 +1,7 @@
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,7 @@ import pytest
 from running import inputs
 from tiny_nets import CLASSES, SIZE, module
 
+from pipelines.requests import MESSAGES, Answer, Learnt, RunRequest
 from stages import _fitting
 from stages._distill_images import Sets
 from stages._examples import Examples, Preprocess
@@ -82,6 +86,40 @@ def test_a_student_learns_the_teachers_answers(
     assert produced.facts["parameters"] == 297
     assert json.loads((made.path / "model.json").read_text())["entry"] == "model.py:student"
     assert produced.facts["distillation"]["labels"] == fields.get("labelled", 0)
+
+
+def test_worker_tells_of_losses_with_their_steps_and_again_when_it_goes_on(
+    tmp_path: Path, given: tuple[Artifact, Artifact]
+) -> None:
+    teacher, data = given
+    folders = {name: tmp_path / name for name in ("out", "scratch", "outliving")}
+    for folder in folders.values():
+        folder.mkdir()
+    stage = Distill.model_validate({**SMALL, "student": "model.py:student"})
+    fields, inputs = stage.model_dump(mode="json"), {"teacher": teacher, "training": data}
+    request = RunRequest(stage="distill", fields=fields, model=teacher, inputs=inputs, **folders)
+    first = told(request, tmp_path)
+    shutil.rmtree(folders["out"])
+    folders["out"].mkdir()
+    again = told(request, tmp_path)
+
+    assert [step for step, values in first if "train_loss" in values] == [*range(1, 61)]
+    looks = [(step, values) for step, values in first if "held_out_loss" in values]
+    assert [step for step, _ in looks] == [*range(0, 61, 10)]
+    assert looks[-1][1].keys() == {"mean_train_loss", "held_out_loss", "held_out_wrong_answers"}
+    assert [point for point in again if point in looks] == looks
+    assert [step for step, values in again if "train_loss" in values] == [*range(57, 61)]
+
+
+def told(request: RunRequest, folder: Path) -> list[tuple[int, dict[str, float]]]:
+    """What a worker in a process of its own says of its training."""
+    (folder / "request.json").write_text(request.model_dump_json())
+    command = [sys.executable, "-m", "pipelines.worker", "run", str(folder / "request.json")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as worker:
+        assert worker.stdout is not None
+        messages = [MESSAGES.validate_json(line) for line in worker.stdout]
+    assert isinstance(messages[-1], Answer)
+    return [(each.step, each.values) for each in messages if isinstance(each, Learnt)]
 
 
 def test_without_labels_or_teacher_of_its_own_nothing_is_learnt(given: tuple[Artifact, Artifact]) -> None:

@@ -12,6 +12,7 @@ from samples import run_record
 from pipelines.data.calibration_doubts import stage_doubts
 from pipelines.data.example_sets import ExampleSets
 from pipelines.pipeline import Pipeline, beside_at_first
+from pipelines.process import Learning, ignore
 from pipelines.progress import Silent
 from pipelines.reporting import report
 from pipelines.requests import RunRequest
@@ -46,7 +47,7 @@ class Listening(Silent):
 class Calibrating(InlineRunner):
     """Stands in for the toolchain: looks at the calibration images that the stage is given, quantizes nothing."""
 
-    def run(self, request: RunRequest, log: Path, timeout_s: float) -> Produced:
+    def run(self, request: RunRequest, log: Path, timeout_s: float, learning: Learning = ignore) -> Produced:
         shown = Examples.load(request.inputs["calibration"].path)
         (request.out / "model.onnx").write_bytes(b"quantized")
         return Produced(facts={"calibration_examples": min(len(shown), int(str(request.fields["examples"])))})

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,13 @@ from dummies import Bench
 
 from pipelines.errors import BudgetExceeded, DataError, InputRejected
 from pipelines.outcome import Outcome
+from pipelines.process import Learning, ignore
+from pipelines.records import StageRecord
+from pipelines.requests import Learnt, RunRequest
+from pipelines.runner import InlineRunner
 from pipelines.store import Store
+from pipelines.tracking import NullTracker
+from stages.base import Produced
 
 
 @pytest.fixture
@@ -50,6 +57,29 @@ def test_second_run_recomputes_nothing_and_reports_the_same(bench: Bench) -> Non
     assert [stage.cached for stage in first.record.stages] == [False, False]
     assert [stage.cached for stage in second.record.stages] == [True, True]
     assert [stage.report for stage in second.record.stages] == [stage.report for stage in first.record.stages]
+
+
+def test_tracker_hears_of_a_training_while_the_stage_runs(bench: Bench) -> None:
+    heard: list[object] = []
+
+    class Training(InlineRunner):
+        def run(self, request: RunRequest, log: Path, timeout_s: float, learning: Learning = ignore) -> Produced:
+            learning(Learnt(step=5, values={"train_loss": 0.5}))
+            heard.append("trained")
+            return super().run(request, log, timeout_s, learning)
+
+    class Hearing(NullTracker):
+        def learning(self, *point: object) -> None:
+            heard.append(point)
+
+        def stage(self, record: StageRecord) -> None:
+            heard.append(record.index)
+
+    pipeline = bench.pipeline(runner=Training())
+    pipeline.workshop = replace(pipeline.workshop, tracker=Hearing())
+    pipeline.run()
+
+    assert heard == [(1, "dummy", 5, {"train_loss": 0.5}), "trained", 1]
 
 
 def test_seed_and_fields_are_new_keys(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pipelines import flow
 from pipelines.outcome import Ending, Outcome, conclude
+from pipelines.process import Learning, ignore
 from pipelines.requests import RunRequest
 from pipelines.runner import InlineRunner
 from pipelines.stack.ports import free_port
@@ -31,9 +32,9 @@ class Disturbed(InlineRunner):
     def __init__(self, before: Callable[[], None]) -> None:
         self._before = before
 
-    def run(self, request: RunRequest, log: Path, timeout_s: float) -> Produced:
+    def run(self, request: RunRequest, log: Path, timeout_s: float, learning: Learning = ignore) -> Produced:
         self._before()
-        return super().run(request, log, timeout_s)
+        return super().run(request, log, timeout_s, learning)
 
 
 @pytest.fixture
