@@ -1,9 +1,14 @@
 """Running a stage as the worker does, and asking a session."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+from stages import _fitting
 from stages._examples import Examples
 from stages.base import Artifact, Context, Produced, Stage
 from targets.base import Target
@@ -19,6 +24,22 @@ def run(stage: Stage, model: Artifact, out: Path, calibration: Artifact | None =
     inputs = {"calibration": calibration} if calibration else {}
     produced = stage.run(model, Context(out=out, scratch=scratch, threads=1, inputs=inputs))
     return Artifact(kind=stage.produces, path=out, digest="0", facts=produced.facts), produced
+
+
+@contextmanager
+def killed(step: int) -> Iterator[None]:
+    """A training in the block ends as by ^C where it would take that step."""
+    advance = _fitting._Run.advance
+
+    def until(run: Any, moved: Any) -> None:
+        if run.step == step:
+            raise KeyboardInterrupt
+        advance(run, moved)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_fitting._Run, "advance", until)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def ask(model: Artifact, batch: np.ndarray, target: Target | None = None) -> np.ndarray:

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running import inputs
+from running import inputs, killed
 from tiny_nets import CLASSES, SIZE, module
 
 from pipelines.requests import MESSAGES, Answer, Learnt, RunRequest
-from stages import _fitting
 from stages._distill_images import Sets
 from stages._examples import Examples, Preprocess
 from stages._torch_model import called, load
@@ -154,21 +153,12 @@ def test_the_module_as_it_comes_is_taught_where_no_student_is_named(
 
 @pytest.mark.parametrize("killed_at", [3, 20, 41])
 def test_killed_and_resumed_the_weights_are_the_same_bytes(
-    tmp_path: Path, given: tuple[Artifact, Artifact], killed_at: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, given: tuple[Artifact, Artifact], killed_at: int
 ) -> None:
     fields = {"augmentation": {"shift": 1, "mix": 1.0}}
     whole, _ = distil(given, tmp_path / "whole", **fields)
-    advance = _fitting._Run.advance
-
-    def until(run: Any, moved: Any) -> None:
-        if run.step == killed_at:
-            raise KeyboardInterrupt
-        advance(run, moved)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_fitting._Run, "advance", until)
-        with pytest.raises(KeyboardInterrupt):
-            distil(given, tmp_path / "again", **fields)
+    with killed(killed_at):
+        distil(given, tmp_path / "again", **fields)
     again, _ = distil(given, tmp_path / "again", **fields)
 
     assert (whole.path / "state.safetensors").read_bytes() == (again.path / "state.safetensors").read_bytes()

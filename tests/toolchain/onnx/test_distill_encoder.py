@@ -3,9 +3,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from running import killed
 from tiny_hf import bert, tokens, vit
 
-from stages import _fitting
 from stages._tokens import TEXT, Tokens
 from stages._torch_model import called, load
 from stages.base import Artifact, Context, Produced, Refused
@@ -64,20 +64,11 @@ def test_a_student_of_half_the_layers_comes_nearer_to_its_teacher(
 
 @pytest.mark.parametrize("killed_at", [3, 37])
 def test_killed_at_a_step_and_resumed_the_weights_are_the_same_bytes(
-    tmp_path: Path, given: tuple[Artifact, Artifact], killed_at: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, given: tuple[Artifact, Artifact], killed_at: int
 ) -> None:
     whole, _ = distil(given, tmp_path / "whole")
-    advance = _fitting._Run.advance
-
-    def until(run: Any, moved: Any) -> None:
-        if run.step == killed_at:
-            raise KeyboardInterrupt
-        advance(run, moved)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_fitting._Run, "advance", until)
-        with pytest.raises(KeyboardInterrupt):
-            distil(given, tmp_path / "again")
+    with killed(killed_at):
+        distil(given, tmp_path / "again")
     again, _ = distil(given, tmp_path / "again")
 
     files = [(each.path / "model.safetensors").read_bytes() for each in (whole, again)]

@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from running import WITHOUT_VNNI, ask, inputs
+from running import WITHOUT_VNNI, ask, inputs, killed
 from test_distill import examples
 from tiny_nets import SOURCE
 
-from stages import _fitting
 from stages._examples import Examples
 from stages._fake_quantize import FakeQuantized, FakeWeight
 from stages._torch_model import called, load
@@ -146,20 +145,11 @@ def test_the_module_comes_out_as_it_went_in_but_for_its_weights(
 
 @pytest.mark.parametrize("killed_at", [3, 20, 41])
 def test_killed_and_resumed_the_weights_are_the_same_bytes(
-    tmp_path: Path, given: tuple[Artifact, Artifact], killed_at: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, given: tuple[Artifact, Artifact], killed_at: int
 ) -> None:
     whole, _ = aware(given, tmp_path / "whole")
-    advance = _fitting._Run.advance
-
-    def until(run: Any, moved: Any) -> None:
-        if run.step == killed_at:
-            raise KeyboardInterrupt
-        advance(run, moved)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_fitting._Run, "advance", until)
-        with pytest.raises(KeyboardInterrupt):
-            aware(given, tmp_path / "again")
+    with killed(killed_at):
+        aware(given, tmp_path / "again")
     again, _ = aware(given, tmp_path / "again")
 
     assert (whole.path / "state.safetensors").read_bytes() == (again.path / "state.safetensors").read_bytes()
