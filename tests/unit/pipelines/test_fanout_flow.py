@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 from fanned import HERE, order
+from prefects import own_server, spoken_to
 
 from pipelines.fanout.flow import fan_out
 from pipelines.fanout.workers import MODULES, RUNNERS, Fanning, RunnerName
-from pipelines.stack.ports import free_port
 from pipelines.stack.service import Child
-from pipelines.stack.services import temporary_prefect_server
 from stages.base import ROOT
 
 sys.path[:0] = [str(ROOT)]  # bench is no installed package
@@ -35,18 +34,15 @@ LIMIT_S = 300
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    service = temporary_prefect_server(tmp_path_factory.mktemp("prefect"), free_port())
-    with Child(service) as child:
-        child.wait_until_well()
-        yield service.health.removesuffix("/health")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    with own_server(tmp_path_factory.mktemp("prefect")) as child:
+        yield child
 
 
 @pytest.fixture(autouse=True)
-def _here(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = {"PREFECT_API_URL": server, "TAPEOUT_HOME": str(tmp_path / "home"), "PYTHONPATH": f"{HERE}:{ROOT}"}
-    for name, value in own.items():
-        monkeypatch.setenv(name, value)
+def _here(server: Child, tmp_path: Path) -> Iterator[None]:
+    with spoken_to(server, TAPEOUT_HOME=str(tmp_path / "home"), PYTHONPATH=f"{HERE}:{ROOT}"):
+        yield
 
 
 @runners

@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from prefects import own_server, spoken_to
 from pydantic import ValidationError
 from samples import run_record
 
 from pipelines.notifying import Notify, notify
-from pipelines.stack.ports import free_port
-from pipelines.stack.service import Child
-from pipelines.stack.services import temporary_prefect_server
 
 
 @contextmanager
@@ -87,11 +85,8 @@ def test_block_without_prefect_is_a_line() -> None:
 
 
 @pytest.fixture
-def prefect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    service = temporary_prefect_server(tmp_path / "server", free_port())
-    with Child(service) as child:
-        child.wait_until_well()
-        monkeypatch.setenv("PREFECT_API_URL", service.health.removesuffix("/health"))
+def prefect(tmp_path: Path) -> Iterator[None]:
+    with own_server(tmp_path / "server") as child, spoken_to(child):
         yield
 
 

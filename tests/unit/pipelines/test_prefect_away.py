@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dummies import Bench
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefects import own_server, spoken_to
 
 from pipelines import flow
 from pipelines.outcome import Ending, Outcome, conclude
 from pipelines.process import Learning, ignore
 from pipelines.requests import RunRequest
 from pipelines.runner import InlineRunner
-from pipelines.stack.ports import free_port
 from pipelines.stack.service import Child
-from pipelines.stack.services import temporary_prefect_server
 from stages.base import Produced
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of Prefect, whose server is gone
@@ -38,13 +35,9 @@ class Disturbed(InlineRunner):
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int) -> Any:
-    service = temporary_prefect_server(tmp_path / "server", free_port())
-    with Child(service) as child:
-        child.wait_until_well()
-        monkeypatch.setenv("PREFECT_API_URL", service.health.removesuffix("/health"))
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):
-            yield child
+def server(tmp_path: Path, retries: int) -> Iterator[Child]:
+    with own_server(tmp_path / "server") as child, spoken_to(child, PREFECT_CLIENT_MAX_RETRIES=str(retries)):
+        yield child
 
 
 def run(bench: Bench, before: Callable[[], None]) -> Outcome:
