@@ -3,47 +3,51 @@
 from __future__ import annotations
 
 import json
-import threading
+import os
+import subprocess
+import sys
+import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dummies import Bench
-from prefects import own_server, spoken_to
+from prefects import own_server
 
-from pipelines import flow
-from pipelines.outcome import Ending, Outcome, conclude
-from pipelines.process import Learning, ignore
-from pipelines.requests import RunRequest
-from pipelines.runner import InlineRunner
 from pipelines.stack.service import Child
-from stages.base import Produced
+from stages.base import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of Prefect, whose server is gone
-
-
-class Disturbed(InlineRunner):
-    """Something happens before each stage."""
-
-    def __init__(self, before: Callable[[], None]) -> None:
-        self._before = before
-
-    def run(self, request: RunRequest, log: Path, timeout_s: float, learning: Learning = ignore) -> Produced:
-        self._before()
-        return super().run(request, log, timeout_s, learning)
+pytestmark = pytest.mark.slow
+HERE = Path(__file__).parent
+LIMIT_S = 300
 
 
 @pytest.fixture
-def server(tmp_path: Path, retries: int) -> Iterator[Child]:
-    with own_server(tmp_path / "server") as child, spoken_to(child, PREFECT_CLIENT_MAX_RETRIES=str(retries)):
+def server(tmp_path: Path) -> Iterator[Child]:
+    with own_server(tmp_path / "server") as child:
         yield child
 
 
-def run(bench: Bench, before: Callable[[], None]) -> Outcome:
-    pipeline, ending = bench.pipeline(runner=Disturbed(before)), Ending(bench.folder / "run", bench.folder / "dist")
-    ending.folder.mkdir()
-    return conclude(flow.run(pipeline, ending), pipeline, ending)
+def started(server: Child, folder: Path, retries: int) -> subprocess.Popen[str]:
+    """A run that kills its server."""
+    variables = {
+        "PREFECT_API_URL": server.service.health.removesuffix("/health"),
+        "PREFECT_CLIENT_MAX_RETRIES": str(retries),
+        "PYTHONPATH": f"{HERE}:{ROOT}",
+    }
+    return subprocess.Popen(
+        [sys.executable, HERE / "away_run.py", folder, str(server.pid)],
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def await_death(server: Child) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while server.exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def flow_runs(server: Child) -> list[tuple[str, str]]:
@@ -54,24 +58,21 @@ def flow_runs(server: Child) -> list[tuple[str, str]]:
         return [(each["name"], each["state_type"]) for each in json.load(answer)]
 
 
-@pytest.mark.parametrize("retries", [5])
 def test_server_that_is_away_and_comes_back_loses_nothing(server: Child, tmp_path: Path) -> None:
-    def away() -> None:
-        server.stop()
-        threading.Timer(3, server.restart).start()
-
-    outcome = run(Bench(tmp_path), away)
+    run = started(server, tmp_path, retries=5)
+    await_death(server)
+    time.sleep(3)
+    server.restart()
+    said, _ = run.communicate(timeout=LIMIT_S)
     server.wait_until_well()
 
-    assert outcome.error is None
-    assert outcome.record.status == "passed"
+    assert (said, run.returncode) == ("passed", 0)
     assert flow_runs(server) == [("dummy", "COMPLETED")]
 
 
-@pytest.mark.parametrize("retries", [0])
 def test_run_finishes_without_a_server_that_stays_away(server: Child, tmp_path: Path) -> None:
-    outcome = run(Bench(tmp_path), server.stop)
+    run = started(server, tmp_path, retries=0)
+    said, _ = run.communicate(timeout=LIMIT_S)
 
-    assert outcome.error is None
-    assert outcome.record.bundle is not None
+    assert (said, run.returncode) == ("passed", 0)
     assert (tmp_path / "run" / "run.json").is_file()
