@@ -11,6 +11,9 @@ CONFIG ?= configs/smollm2-135m/gguf_q4_k_m_imatrix.yaml
 # Every pin is in the file, so there is nothing to resolve; bytecode is written for what is imported, when it is.
 INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --disable-pip-version-check
 
+# Written once, even where PYTHONDONTWRITEBYTECODE is set: without it every process compiles all that it imports: 2 s for Prefect
+BYTECODE := PYTHONDONTWRITEBYTECODE= $(BIN)/python -c
+
 # Optional: EXTRAS=s3 for shared stores on S3; dask, ray for `tapeout compare --task-runner`
 EXTRAS ?=
 
@@ -81,6 +84,8 @@ $(SETUP): $(MADE)
 	$(INSTALL) "$$(grep '^pip==' envs/tapeout.txt)"
 	$(INSTALL) -r envs/tapeout.txt $(EXTRAS:%=-r envs/%.txt)
 	$(INSTALL) -e .
+	$(BYTECODE) "import mlflow.server.fastapi_app, prefect.flows, prefect.server.api.server, prefect.workers.process"
+	$(BIN)/python -m compileall -q pipelines stages targets
 	rm -f $(VENV)/.setup-*
 	touch $@
 

@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-from stages.base import Frozen
+from pydantic import BaseModel
 
 REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 SHORTEST = 6  # a shorter value is no secret, and taking it out would mangle ordinary text
 
-Model = TypeVar("Model", bound=Frozen)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def secrets_of(config_text: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:

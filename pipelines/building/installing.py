@@ -21,6 +21,7 @@ from pipelines.progress import Bar
 
 HEALTH_CHECK = """
 import importlib, importlib.metadata, json, sys
+sys.dont_write_bytecode = False  # whatever PYTHONDONTWRITEBYTECODE says: every process of the environment would compile anew
 sys.modules["openvino_telemetry"] = None  # OpenVINO and NNCF would report their use to their vendor
 # ahead of the imports: setuptools puts its vendored packages on the path, of other versions than those installed
 installed = {found.metadata["Name"]: found.version for found in importlib.metadata.distributions()}
@@ -70,7 +71,7 @@ def install(lock: LockFile, site: Site, bar: Bar) -> dict[str, str]:
             python, target = (Path(sys.executable), ["--python", str(site.python)]) if borrowed else (site.python, [])
             _run(lock, site, "pip", [*target, *arguments], python, variables, watch)
 
-        # no bytecode for 20,000 files of which a run imports a tenth: the health check compiles what is needed
+        # no bytecode for 20,000 files of which a run imports a tenth: the health check writes what is needed
         options = ["--no-compile", "--progress-bar=off", "--no-input"]
         if lock.plain:
             pip("install", *options, "-r", str(plain))

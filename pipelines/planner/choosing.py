@@ -11,7 +11,7 @@ from pydantic import Field
 from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.options import Weighed, batch_dollars, batch_hours, weigh_all
 from pipelines.planner.prediction import Case, Costs, Option, Prediction
-from stages.base import Frozen
+from pipelines.planner.values import Frozen
 
 PLANNER_ERROR = 0.15  # median error of throughput: less is no gain
 LEAST_SCALE = 1 / 64

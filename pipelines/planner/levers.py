@@ -19,7 +19,7 @@ from pipelines.planner.options import (
     SPECULATION_BATCH,
 )
 from pipelines.planner.prediction import DRAFT_COST, DRAFTED, Case, Label, Option, Prediction, adapter_slots, predict
-from stages.base import Frozen
+from pipelines.planner.values import Frozen
 
 SPACE_BATCH = 32  # beyond it fewer bytes alone do not pay: L3a
 ALL: frozenset[Label] = frozenset({"capacity", "bandwidth", "compute", "prefill", "link"})

@@ -9,7 +9,7 @@ from pydantic import Field
 from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.formats import Format, Prior, all_formats, whole_format
 from pipelines.planner.prediction import Case, Option, Prediction, predict
-from stages.base import Frozen
+from pipelines.planner.values import Frozen
 
 SPLITS = (1, 2, 4, 8)
 SGLANG_SHARE, PREFIX_SHARE = 0.6, 0.2

@@ -16,8 +16,8 @@ from pipelines.planner.levers import Left, engine_reason, left_alone, pull
 from pipelines.planner.options import Weighed, batch_dollars, batch_hours, weigh_all
 from pipelines.planner.prediction import Case, Prediction
 from pipelines.planner.shapes import Decoder, Encoder, checked
+from pipelines.planner.values import Frozen
 from pipelines.planner.workload import Goals, Limits, Workload
-from stages.base import Frozen
 
 SCALES = (("prompt x 1/2", (0.5, 1, 1)), ("prompt x 2", (2, 1, 1)), ("output x 1/2", (1, 0.5, 1)),
           ("output x 2", (1, 2, 1)), ("load x 1/2", (1, 1, 0.5)), ("load x 2", (1, 1, 2)))  # fmt: skip

@@ -13,8 +13,8 @@ from pipelines.planner.efficiency import MULTI_LORA, Efficiency
 from pipelines.planner.formats import Format
 from pipelines.planner.hardware import Hardware
 from pipelines.planner.shapes import Decoder
+from pipelines.planner.values import Frozen
 from pipelines.planner.workload import Goals, Limits, Workload
-from stages.base import Frozen
 
 Label = Literal["capacity", "bandwidth", "compute", "prefill", "link"]
 DRAFTED, DRAFT_COST = 4, 0.1
