@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from samples import DIGESTS, run_record
+from tracks import start_of, track
 
 from pipelines import mlflow_entries as entries
 from pipelines.mlflow_process import database, writer
-from pipelines.records import RunRecord
 from pipelines.reporting.sensitivity import leave
-from pipelines.tracking import Attachments, MlflowTracker, NullTracker, RunStart, Tracked, track_comparison
+from pipelines.tracking import Attachments, NullTracker, Tracked, track_comparison
 from stages._mixture import Choice, PathPoint, Sensitivity, TensorSensitivity
 
 pytestmark = pytest.mark.slow  # a real MLflow database, set up once
@@ -37,22 +37,6 @@ SENSITIVITY = Sensitivity(
     ),
     points=(PathPoint(steps=0, size_bytes=36, kl_expected=0.3, kl=0.25, perplexity_change=0.4),),
 )
-
-
-def start_of(record: RunRecord) -> RunStart:
-    return RunStart.model_validate(
-        {name: value for name, value in dict(record).items() if name in RunStart.model_fields}
-    )
-
-
-def track(home: Path, record: RunRecord, folder: Path | None = None) -> Tracked:
-    with writer() as process:
-        tracker = MlflowTracker(home, process)
-        tracker.start(start_of(record))
-        for stage in record.stages:
-            tracker.stage(stage)
-        tracker.finish(record, Attachments(folder=folder))
-        return tracker.tracked()
 
 
 @dataclass(frozen=True)
@@ -217,73 +201,6 @@ def test_killed_orchestrator_leaves_a_killed_run(store: Store) -> None:
     assert store.rows(query) == [("KILLED",)]
 
 
-def tracked_so_far(file: Path, index: int) -> tuple[str, dict[str, list[tuple[int, float]]]]:
-    """Status and curves of the nested run of a stage."""
-    connection = sqlite3.connect(file)
-    query = "select run_uuid, status from runs where name like ?"
-    ((run, status),) = connection.execute(query, (f"{index}-%",)).fetchall() or [("", "")]
-    points = connection.execute("select key, step, value from metrics where run_uuid = ? order by step", (run,))
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for key, step, value in points:
-        curves.setdefault(key, []).append((step, value))
-    connection.close()
-    return status, curves
-
-
-def test_curves_of_a_training_are_there_while_it_trains_and_the_stages_numbers_join_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, record = tmp_path / "live.db", run_record()
-    last = record.stages[-1]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
-    with writer() as process:
-        tracker = MlflowTracker(tmp_path / "home", process)
-        tracker.start(start_of(record.model_copy(update={"promotion": None})))
-        assert process.first_answer(60)
-        for step, loss in ((10, 2.5), (20, 1.25)):
-            tracker.learning(last.index, last.stage, step, {"train_loss": loss})
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and len(tracked_so_far(file, last.index)[1].get("train_loss", ())) < 2:
-            time.sleep(0.05)
-        status, curves = tracked_so_far(file, last.index)
-        for stage in record.stages:
-            tracker.stage(stage)
-        tracker.finish(record.model_copy(update={"bundle": None}), Attachments())
-        assert tracker.tracked().problem == ""
-
-    assert (status, curves) == ("RUNNING", {"train_loss": [(10, 2.5), (20, 1.25)]})
-    status, curves = tracked_so_far(file, last.index)
-    assert status == "FINISHED"
-    assert curves["train_loss"] == [(10, 2.5), (20, 1.25)]
-    assert [step for step, _ in curves["size_bytes"]] == [0]
-
-
-def test_training_that_was_killed_with_its_orchestrator_is_no_running_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "killed.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
-    with writer() as process:
-        assert process.process.stdout is not None
-        process.process.stdout.close()
-        tracker = MlflowTracker(tmp_path / "home", process)
-        tracker.start(start_of(run_record()))
-        tracker.learning(1, "distill", 10, {"train_loss": 1.0})
-    process.process.wait(60)
-
-    assert tracked_so_far(file, 1) == ("KILLED", {"train_loss": [(10, 1.0)]})
-
-
-def test_server_that_is_away_is_a_reason_and_the_report_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    tracked = track(tmp_path, run_record(), tmp_path / "runs")
-    assert tracked == Tracked(problem="http://127.0.0.1:9 cannot be reached: Connection refused")
-    assert (tmp_path / "runs" / "report.html").is_file()
-
-
 def test_files_of_a_run_in_another_database_are_in_the_home_and_not_where_it_was_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,43 +212,6 @@ def test_files_of_a_run_in_another_database_are_in_the_home_and_not_where_it_was
 
     assert len(list((tmp_path / "home/mlflow/artifacts").rglob("config.yaml"))) == 1
     assert list((tmp_path / "here").iterdir()) == []
-
-
-def test_database_that_is_away_in_the_middle_and_comes_back_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, record = tmp_path / "away.db", run_record()
-    # a second of SQLite's own patience: what is held longer is away
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}?timeout=1")
-    with writer() as process:
-        tracker = MlflowTracker(tmp_path / "home", process)
-        tracker.start(start_of(record.model_copy(update={"promotion": None})))
-        assert process.first_answer(60)
-        held = sqlite3.connect(file, isolation_level=None)
-        held.execute("begin exclusive")
-        for stage in record.stages:
-            tracker.stage(stage)
-        bundle = tmp_path / "dist"
-        bundle.mkdir()
-        tracker.finish(record.model_copy(update={"bundle": bundle}), Attachments())
-        time.sleep(4)
-        held.execute("rollback")
-        tracked = tracker.tracked()
-
-    rows = held.execute("select status, count(*) from runs group by status").fetchall()
-    held.close()
-    assert (tracked.problem, tracked.model_version) == ("", f"{record.name}/1")
-    assert rows == [("FINISHED", 1 + len(record.stages))]
-
-
-def test_writer_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with writer() as process:
-        tracker = MlflowTracker(tmp_path, process, time_limit_s=0.05)
-        tracker.start(start_of(run_record()))
-        tracker.finish(run_record(), Attachments())
-        tracked = tracker.tracked()
-    assert tracked == Tracked(problem="MLflow did not finish within 0.05 s")
 
 
 def test_writer_without_a_run_is_gone_at_once() -> None:
@@ -410,18 +290,3 @@ def test_comparison_is_a_parent_with_a_page_and_a_child_for_each_run(
     metrics = store.table("metrics", passed)
     assert metrics["perplexity"] == pytest.approx(30.45 * 1.0139)
     assert (metrics["bits_a_weight"], metrics["seconds_to_produce"]) == (8.196, pytest.approx(30.7))
-
-
-def test_orchestrator_that_is_killed_before_it_hears_anything_leaves_a_killed_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with writer() as process:
-        assert process.process.stdout is not None
-        process.process.stdout.close()
-        MlflowTracker(tmp_path, process).start(start_of(run_record()))
-    process.process.wait(60)
-
-    connection = sqlite3.connect(database(tmp_path))
-    assert connection.execute("select status from runs").fetchall() == [("KILLED",)]
-    connection.close()
