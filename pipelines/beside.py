@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pipelines.config import PipelineConfig
+from pipelines.mistakes import Found
 from stages.base import load, names
 
 CALIBRATION, TRAINING = "calibration", "training"
@@ -13,8 +12,8 @@ TEACHER = "teacher"
 """The one that is the config's `teacher`, or else the reference."""
 
 
-def missing_inputs(config: PipelineConfig, reference: int | None) -> Iterator[tuple[str, str, str]]:
-    """(place, message, hint) for each input that a step cannot do without and that nothing before it gives.
+def missing_inputs(config: PipelineConfig, reference: int | None) -> Found:
+    """Each input that a step cannot do without and that nothing before it gives.
 
     `reference` is the number of the step whose artifact is the reference, 0 for the source.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -20,6 +20,8 @@ _PHRASES = {
     "needs a mapping": ("model_type", "model_attributes_type", "dict_type"),
 }
 PHRASE_OF = {error: phrase for phrase, errors in _PHRASES.items() for error in errors}
+Found = Iterator[tuple[str, str, str]]
+"""Mistakes as they are found: the place in the config, what is wrong there, and the way out or nothing."""
 
 
 def mistake(origin: str, place: str, what: str, hint: str = "") -> str:

@@ -28,7 +28,7 @@ from pipelines.measuring_embeddings import EncoderMeasurer
 from pipelines.measuring_images import ImageMeasurer
 from pipelines.measuring_texts import TextMeasurer
 from pipelines.origin import source_fields, source_recipe
-from pipelines.plan import Plan, PlannedStep, kind_of_source
+from pipelines.plan import Plan, PlannedStep
 from pipelines.planner.sightings import Sighting
 from pipelines.planner.watching import sighting
 from pipelines.progress import Progress
@@ -37,6 +37,7 @@ from pipelines.records import DataRecord, StageRecord
 from pipelines.requests import Learnt, RunRequest
 from pipelines.runner import Runner
 from pipelines.same_tokens import DRAFT, check_tokens
+from pipelines.source_kind import kind_of_source
 from pipelines.store import Store, WorkFolder
 from pipelines.tracking import NullTracker, Tracker
 from stages.base import Artifact, Produced, name_of

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines import plan, yaml_text
+from pipelines.checking.metrics import measured_metrics
 from pipelines.config import LoadedConfig, PipelineConfig, parse
 from pipelines.errors import ConfigErrors, UserError
 from pipelines.home import try_lock
@@ -87,7 +88,7 @@ def objectives_of(config: PipelineConfig, settings: Search) -> tuple[str, ...]:
     Raises:
         ConfigErrors: one of them is not measured by this config.
     """
-    measured, evaluation = plan.measured_metrics(config), config.evaluation
+    measured, evaluation = measured_metrics(config), config.evaluation
     if not settings.objectives:
         quality = "cosine_agreement" if evaluation.embeddings else "accuracy_top1"
         usual = ["size_bytes", "perplexity" if evaluation.perplexity else quality]

@@ -11,6 +11,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from pipelines import plan
+from pipelines.checking.metrics import quality_budgets
 from pipelines.config import LoadedConfig, parse
 from pipelines.fields import (
     HfData,
@@ -43,7 +44,7 @@ def test_it_parses_and_plans(path: Path) -> None:
 
     assert planned.gated
     assert loaded.config.budgets
-    assert plan.quality_budgets(loaded.config)
+    assert quality_budgets(loaded.config)
 
 
 def test_it_is_right_by_the_schema_that_editors_use(path: Path) -> None:

@@ -18,6 +18,18 @@ steps: [import_gguf, gguf, {quantize_gguf: {type: q4_k_m}}]
 data:
   evaluation: {builtin: python-docs, split: evaluation}
 """
+STEPS = "[import_gguf, gguf, {quantize_gguf: {type: q4_k_m}}]"
+CALIBRATED = "  calibration: {builtin: python-docs, split: calibration}\n"
+TASK = "evaluation: {tasks: {siqa: {data: {path: model.gguf, reader: multiple-choice}}}}\n"
+DIGITS = """\
+name: digits
+source: {python: model.py:build}
+steps: [train_classifier, export_onnx, onnxruntime]
+data:
+  evaluation: {digits: true}
+  calibration: {held_out: 20}
+  training: {held_out: 100}
+"""
 
 
 def changed(*pairs: tuple[str, str], more: str = "") -> str:

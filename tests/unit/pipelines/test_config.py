@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import RIGHT, Folder, changed
+from configs import RIGHT, STEPS, Folder, changed
 from pipelines.config import LISTING, parse
 from pipelines.errors import ConfigErrors
 from pipelines.fields import Evaluation, PathSource
@@ -15,15 +15,9 @@ from stages.quantize_onnx import QuantizeOnnx
 from targets.gguf import Gguf
 from targets.transformers import Transformers
 
-STEPS = "[import_gguf, gguf, {quantize_gguf: {type: q4_k_m}}]"
 KNOWN = [name for name in sorted(names()) if name != "dummy"]
 FORM = "hint: write `- quantize_gguf: {type: q6_k}`, with timeout_s or memory_limit_gb beside it"
 TARGETS = "hint: tapeout ls targets"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
 
 
 def steps(items: str) -> str:

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from configs import RIGHT, Folder, changed
@@ -7,11 +5,6 @@ from pipelines import yaml_text
 from pipelines.errors import ConfigErrors
 
 TWO = changed(("gguf, {", "gguf, {quantize_gguf: {type: q8_0}}, {"))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
 
 
 @pytest.mark.parametrize(

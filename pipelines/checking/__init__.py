@@ -1,0 +1,1 @@
+"""What keeps a config from being carried out here, by what it is about: each check yields place, message and hint."""
