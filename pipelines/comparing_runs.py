@@ -23,7 +23,7 @@ from pipelines.outcome import Outcome
 from pipelines.progress import Silent
 from pipelines.records import RunRecord, StageRecord
 from pipelines.store import Store
-from pipelines.tracking import track_comparison
+from pipelines.tracking.sending import track_comparison
 from pipelines.weighing.bits import bits_a_weight
 from stages.base import Artifact
 

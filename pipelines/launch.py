@@ -25,7 +25,8 @@ from pipelines.progress import Progress, Silent
 from pipelines.runner import SubprocessRunner
 from pipelines.storage.shared import Shared
 from pipelines.store import Store
-from pipelines.tracking import MlflowTracker, NullTracker, Tracker
+from pipelines.tracking.sending import MlflowTracker
+from pipelines.tracking.tracker import NullTracker, Tracker
 from pipelines.watching.architecture import check_architecture
 from pipelines.watching.attempt import attempt
 from pipelines.watching.ledger import Ledger

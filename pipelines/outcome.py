@@ -17,7 +17,8 @@ from pipelines.promotion import Promoted
 from pipelines.records import RunRecord, Status
 from pipelines.redaction import redacted
 from pipelines.reporting import report
-from pipelines.tracking import Attachments, NullTracker, RunStart, Tracked
+from pipelines.tracking.lines import Attachments, RunStart, Tracked
+from pipelines.tracking.tracker import NullTracker
 from stages._mixture import KIND as SENSITIVITY
 from stages._mixture import Sensitivity
 from stages.base import ROOT

@@ -39,7 +39,7 @@ from pipelines.runner import Runner
 from pipelines.same_tokens import DRAFT, check_tokens
 from pipelines.source_kind import kind_of_source
 from pipelines.store import Store, WorkFolder
-from pipelines.tracking import NullTracker, Tracker
+from pipelines.tracking.tracker import NullTracker, Tracker
 from stages.base import Artifact, Produced, name_of
 
 T = TypeVar("T")

@@ -9,13 +9,12 @@ import click
 @click.argument("name")
 def command(name: str) -> None:
     """Let the version of NAME that was champion before be it again; the one that is becomes `previous`."""
-    from pipelines import mlflow_registry
     from pipelines.home import home
-    from pipelines.mlflow_writer import connect, import_mlflow
     from pipelines.stack.running import adopt
+    from pipelines.tracking import champions
+    from pipelines.tracking.connection import connect, import_mlflow
 
     adopt(home())
     import_mlflow()
-    client, _ = connect(home())
-    new, old = mlflow_registry.rollback(client, home(), name)
+    new, old = champions.rollback(connect(home()).client, home(), name)
     click.echo(f"{name}: version {new} is champion again, version {old} is previous")

@@ -32,7 +32,8 @@ from pipelines.searching.settings import Search
 from pipelines.searching.space import Point, Space, checked
 from pipelines.searching.study import Study
 from pipelines.searching.trials import SearchRecord, best, front
-from pipelines.tracking import Searching, SearchTracker
+from pipelines.tracking.lines import Searching
+from pipelines.tracking.sending import SearchTracker
 
 RECORD, PLOT, CHOSEN, STUDY = "search.json", "front.png", "chosen.yaml", "study.log"
 

@@ -64,7 +64,7 @@ class MlflowFinder:
         """The versions that were not given before, the oldest first."""
         if not self._pace.due():
             return
-        from pipelines.mlflow_writer import connect, import_mlflow
+        from pipelines.tracking.connection import connect, import_mlflow
 
         import_mlflow()
         gc.enable()  # which the import turned off, for processes that end soon
@@ -72,11 +72,11 @@ class MlflowFinder:
 
         name = self.trigger.mlflow
         try:
-            client, uri = connect(self.home)
-            for version, place in _versions(client, self.trigger):
+            connection = connect(self.home)
+            for version, place in _versions(connection.client, self.trigger):
                 if version in self._given:
                     continue
-                found = self._fetched(version, place, uri)
+                found = self._fetched(version, place, connection.uri)
                 self._given.add(version)
                 yield found
         except (MlflowException, OSError) as error:

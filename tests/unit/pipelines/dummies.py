@@ -15,7 +15,7 @@ from pipelines.progress import Silent
 from pipelines.records import StageRecord
 from pipelines.runner import InlineRunner, Runner
 from pipelines.store import Store, WorkFolder
-from pipelines.tracking import NullTracker
+from pipelines.tracking.tracker import NullTracker
 from stages.base import Artifact, Produced
 from targets.dummy import write_model
 

@@ -19,7 +19,7 @@ from pipelines.pipeline import Around, T, Workshop
 from pipelines.progress import Silent
 from pipelines.runner import InlineRunner
 from pipelines.store import Store
-from pipelines.tracking import NullTracker
+from pipelines.tracking.tracker import NullTracker
 
 MEETING_LIMIT_S = 120
 

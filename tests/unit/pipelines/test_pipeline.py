@@ -11,7 +11,7 @@ from pipelines.records import StageRecord
 from pipelines.requests import Learnt, RunRequest
 from pipelines.runner import InlineRunner
 from pipelines.store import Store
-from pipelines.tracking import NullTracker
+from pipelines.tracking.tracker import NullTracker
 from stages.base import Produced
 
 

@@ -22,7 +22,9 @@ from pipelines.outcome import Ending, execute
 from pipelines.pipeline import Pipeline
 from pipelines.promotion import FIRST, Champion, Promoted, Promotion, decide
 from pipelines.records import RunRecord, Status
-from pipelines.tracking import Attachments, MlflowTracker, NullTracker, Tracked
+from pipelines.tracking.lines import Attachments, Tracked
+from pipelines.tracking.sending import MlflowTracker
+from pipelines.tracking.tracker import NullTracker
 
 ANY = Promotion(metric="perplexity")
 

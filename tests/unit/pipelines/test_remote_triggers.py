@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from test_hub import COMMIT, publish
 
 from pipelines.errors import SourceError
-from pipelines.mlflow_writer import connect, import_mlflow
+from pipelines.tracking.connection import connect, import_mlflow
 from pipelines.watching.remote import HubFinder, MlflowFinder
 from pipelines.watching.trigger import HfTrigger, MlflowTrigger, Trigger
 
@@ -111,7 +111,7 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.client, _ = connect(folder)
+        self.client = connect(folder).client
         self.client.create_registered_model("net")
 
     def add(self, content: bytes) -> str:

@@ -14,10 +14,13 @@ import pytest
 from samples import DIGESTS, run_record
 from tracks import start_of, track
 
-from pipelines import mlflow_entries as entries
 from pipelines.mlflow_process import database, writer
 from pipelines.reporting.sensitivity import leave
-from pipelines.tracking import Attachments, NullTracker, Tracked, track_comparison
+from pipelines.tracking.lines import Attachments, Tracked
+from pipelines.tracking.metrics import series
+from pipelines.tracking.notes import description
+from pipelines.tracking.sending import track_comparison
+from pipelines.tracking.tracker import NullTracker
 from stages._mixture import Choice, PathPoint, Sensitivity, TensorSensitivity
 
 pytestmark = pytest.mark.slow  # a real MLflow database, set up once
@@ -181,7 +184,9 @@ def test_secret_of_the_config_is_nowhere_in_the_store(store: Store) -> None:
 
 def test_killed_orchestrator_leaves_a_killed_run(store: Store) -> None:
     script = (
-        "import os, sys, time; from pathlib import Path; from pipelines.tracking import *\n"
+        "import os, sys; from pathlib import Path\n"
+        "from pipelines.tracking.lines import RunStart\n"
+        "from pipelines.tracking.sending import MlflowTracker\n"
         "from pipelines.mlflow_process import writer\n"
         "with writer() as writing:\n"
         f"    MlflowTracker(Path({str(store.home)!r}), writing).start(RunStart.model_validate_json(sys.argv[1]))\n"
@@ -236,12 +241,12 @@ def test_metric_that_the_last_stage_lacks_is_not_shown_as_its_own() -> None:
     metrics = {name: metric for name, metric in last.report.metrics.items() if name != "load_s"}
     report = last.report.model_copy(update={"metrics": metrics})
     record = record.model_copy(update={"stages": (*record.stages[:-1], last.model_copy(update={"report": report}))})
-    assert "load_s" not in {name for name, _, _ in entries.series(record)}
+    assert "load_s" not in {name for name, _, _ in series(record)}
 
 
 def test_description_says_what_each_stage_cost() -> None:
     record = run_record(cached=True).model_copy(update={"serve": "dist/a/serve.sh"})
-    assert entries.description(record).splitlines() == [
+    assert description(record).splitlines() == [
         "**passed**",
         "",
         "Serve it: `dist/a/serve.sh`",
@@ -257,7 +262,7 @@ def test_description_says_what_each_stage_cost() -> None:
 
 def test_tracking_imports_nothing_heavy() -> None:
     heavy = ("mlflow", "matplotlib", "prefect", "rich")
-    script = f"import sys, pipelines.tracking; print([name for name in {heavy} if name in sys.modules])"
+    script = f"import sys, pipelines.tracking.sending; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", script], text=True) == "[]\n"
 
 

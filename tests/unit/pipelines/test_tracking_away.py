@@ -16,7 +16,8 @@ from pipelines.mlflow_process import database, writer
 from pipelines.stack.ports import free_port
 from pipelines.stack.service import Child
 from pipelines.stack.services import Places, mlflow_server
-from pipelines.tracking import Attachments, MlflowTracker, Tracked
+from pipelines.tracking.lines import Attachments, Tracked
+from pipelines.tracking.sending import MlflowTracker
 
 pytestmark = pytest.mark.slow  # a real MLflow
 

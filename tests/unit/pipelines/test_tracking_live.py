@@ -11,7 +11,8 @@ from samples import run_record
 from tracks import start_of
 
 from pipelines.mlflow_process import writer
-from pipelines.tracking import Attachments, MlflowTracker
+from pipelines.tracking.lines import Attachments
+from pipelines.tracking.sending import MlflowTracker
 
 pytestmark = pytest.mark.slow  # a real MLflow database
 

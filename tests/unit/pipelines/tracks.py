@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pipelines.mlflow_process import writer
 from pipelines.records import RunRecord
-from pipelines.tracking import Attachments, MlflowTracker, RunStart, Tracked
+from pipelines.tracking.lines import Attachments, RunStart, Tracked
+from pipelines.tracking.sending import MlflowTracker
 
 
 def start_of(record: RunRecord) -> RunStart:

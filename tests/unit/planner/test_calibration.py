@@ -10,7 +10,6 @@ from commanding import Command, home, tapeout
 from questions import decoder
 from samples import run_record
 
-from pipelines.mlflow_entries import stage_metrics, stage_params
 from pipelines.planner import audit, fitting
 from pipelines.planner.calibrations import Calibrations, load, major, save
 from pipelines.planner.efficiency import Efficiency
@@ -18,6 +17,8 @@ from pipelines.planner.formats import Format
 from pipelines.planner.hardware import Hardware
 from pipelines.planner.sightings import Predicted, Sighting, compared, format_of, predictions, size_bytes
 from pipelines.planner.watching import tables_bytes
+from pipelines.tracking.metrics import stage_metrics
+from pipelines.tracking.params import stage_params
 
 __all__ = ["home", "tapeout"]
 MACHINE = Hardware(name="two cores", kind="cpu", memory_bytes=16e9, bandwidth=20e9, peaks={"fp32": 3e11, "int8": 1e12})

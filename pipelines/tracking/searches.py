@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import mlflow_entries as entries
 from pipelines.searching.trials import Trial
-from pipelines.tracking import Line, Searched, Searching, Tracked, Tried
+from pipelines.tracking import statuses
+from pipelines.tracking.calls import LONGEST_NAME, LONGEST_PARAM, LONGEST_TAG, clipped
+from pipelines.tracking.connection import connect
+from pipelines.tracking.lines import Line, Searched, Searching, Tracked, Tried
+from pipelines.tracking.params import flat
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-STATUS = {"passed": "FINISHED", "over budget": "FAILED", "pruned": "FINISHED", "failed": "FAILED"}
-PARENT_STATUS = {"found": "FINISHED", "nothing within budget": "FAILED", "interrupted": "KILLED"}
 
-
-def follow(
-    opening: Searching, lines: Iterable[Line], client: MlflowClient, experiment: str, answer: Callable[[Tracked], None]
-) -> None:
+def follow(opening: Searching, lines: Iterable[Line], answer: Callable[[Tracked], None]) -> None:
     """Write one search. Lines that end without a closing one mean that the orchestrator was killed."""
+    connection = connect(opening.home)
+    client, experiment = connection.client, connection.experiment(opening.name)
     parent = _parent(opening, client, experiment)
     answer(Tracked(mlflow_run=parent, experiment=opening.name))
     for line in lines:
@@ -54,12 +54,12 @@ def _child(client: MlflowClient, experiment: str, parent: str, trial: Trial) -> 
 
     told = {"verdict": trial.verdict, "look": trial.look, "reason": trial.reason, "label": trial.label}
     told |= {"mlflow.parentRunId": parent, "artifact_digest": trial.artifact or ""}
-    tags = entries.clipped(entries.LONGEST_TAG, {name: text for name, text in told.items() if text})
-    run = client.create_run(experiment, run_name=f"{trial.number}-{trial.label}"[: entries.LONGEST_NAME], tags=tags)
-    params = entries.clipped(entries.LONGEST_PARAM, entries.flat("", trial.point))
+    tags = clipped(LONGEST_TAG, {name: text for name, text in told.items() if text})
+    run = client.create_run(experiment, run_name=f"{trial.number}-{trial.label}"[:LONGEST_NAME], tags=tags)
+    params = clipped(LONGEST_PARAM, flat("", trial.point))
     metrics = [Metric(name, value, 0, 0) for name, value in _metrics(trial).items()]
     client.log_batch(run.info.run_id, metrics=metrics, params=[Param(*item) for item in params.items()])
-    client.set_terminated(run.info.run_id, STATUS[trial.verdict])
+    client.set_terminated(run.info.run_id, statuses.TRIAL[trial.verdict])
 
 
 def _metrics(trial: Trial) -> dict[str, float]:
@@ -74,7 +74,7 @@ def _finish(client: MlflowClient, parent: str, line: Searched) -> None:
     told = {"verdict": record.status, "stopped": record.stopped, "chosen": chosen.label if chosen else ""}
     for name, text in told.items():
         if text:
-            client.set_tag(parent, name, text[: entries.LONGEST_TAG])
+            client.set_tag(parent, name, text[:LONGEST_TAG])
     found = {name: interval.value for name, interval in chosen.figures.items()} if chosen else {}
     counts = {"trials": len(record.trials), "front": len(record.front), "seconds": record.seconds}
     for name, value in (found | counts).items():
@@ -82,4 +82,4 @@ def _finish(client: MlflowClient, parent: str, line: Searched) -> None:
     for file in sorted(Path(line.folder).glob("*")):
         if file.suffix in {".json", ".png", ".yaml"}:
             client.log_artifact(parent, str(file))
-    client.set_terminated(parent, PARENT_STATUS[record.status])
+    client.set_terminated(parent, statuses.SEARCH[record.status])
