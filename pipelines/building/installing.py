@@ -21,7 +21,8 @@ from pipelines.progress import Bar
 
 HEALTH_CHECK = """
 import importlib, importlib.metadata, json, sys
-sys.dont_write_bytecode = False  # whatever PYTHONDONTWRITEBYTECODE says: every process of the environment would compile anew
+# whatever PYTHONDONTWRITEBYTECODE says: every process of the environment would compile anew
+sys.dont_write_bytecode = False
 sys.modules["openvino_telemetry"] = None  # OpenVINO and NNCF would report their use to their vendor
 # ahead of the imports: setuptools puts its vendored packages on the path, of other versions than those installed
 installed = {found.metadata["Name"]: found.version for found in importlib.metadata.distributions()}
