@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 from pipelines import plan
+from pipelines.chain import Chain
 from pipelines.config import parse
 from pipelines.home import home
 from pipelines.launch import workshop
-from pipelines.pipeline import Pipeline
 from pipelines.progress import Silent
 from pipelines.records import RunRecord
 from pipelines.storage.work import remove
@@ -29,7 +29,7 @@ def fetched(config: Path, scratch: Path) -> tuple[Entry, Path]:
     """The config's source in the user's own store, fetched now if it is not there yet; its entry and its folder."""
     loaded = parse(config)
     shop = workshop(loaded, scratch, Silent())
-    artifact = Pipeline(loaded, plan.check(loaded), shop).fetch()
+    artifact = Chain.of(loaded, plan.check(loaded), shop).fetch()
     return shop.store.find(artifact.digest), artifact.path
 
 

@@ -26,8 +26,10 @@ from scipy import stats
 from bench._results import Goal, finish, parser_of, terminal
 from pipelines import plan
 from pipelines.config import parse
+from pipelines.data.reading import read_data
 from pipelines.errors import BudgetExceeded
 from pipelines.launch import workshop
+from pipelines.measurers import measurer_of
 from pipelines.measures import Interval
 from pipelines.measuring_images import ImageMeasurer
 from pipelines.pipeline import Pipeline
@@ -98,7 +100,7 @@ class Seed:
         for name, overrides in STUDENTS.items():
             Console(stderr=True).print(f"seed {seed}, {name} ...")
             own = (f"seed={seed}", f"threads={options.threads}", *PLAIN, *overrides)
-            reports = [record.report for record in ran(options.config, own, scratch).records if record.report]
+            reports = [record.report for record in ran(options.config, own, scratch).history.records if record.report]
             values = [report.metrics["accuracy_top1"].value * 100 for report in reports]
             found |= {"teacher": values[0], name: values[1]}
             last = values[-1] if not overrides else last
@@ -120,14 +122,15 @@ def speed(scratch: Path, options: argparse.Namespace) -> Interval:
     student, teacher = (ran(config, (*own, *PLAIN), scratch) for config in (options.config, TEACHER_CONFIG))
     baseline, candidate = (Subject(_optimized(pipeline), Onnxruntime()) for pipeline in (teacher, student))
     loaded = parse(options.config, own)
-    pipeline = Pipeline(loaded, plan.check(loaded), workshop(loaded, scratch, Silent()))
-    with pipeline.measurer(baseline.artifact, pipeline.read_data(), against=baseline) as measurer:
+    shop = workshop(loaded, scratch, Silent())
+    data = read_data(loaded, shop.store, shop.home / "data", shop.progress)
+    with measurer_of(data, loaded.config, shop, baseline) as measurer:
         assert isinstance(measurer, ImageMeasurer)
         return measurer.timed(candidate, baseline).batches[0].ratio(0)
 
 
 def _optimized(pipeline: Pipeline) -> Artifact:
-    [record] = [record for record in pipeline.records if record.stage == "optimize_onnx"]
+    [record] = [record for record in pipeline.history.records if record.stage == "optimize_onnx"]
     store = pipeline.workshop.store
     assert record.artifact is not None
     return store.artifact(store.find(record.artifact))

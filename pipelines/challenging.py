@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -11,37 +12,59 @@ from pipelines.errors import SourceError, TapeoutError, UserError
 from pipelines.manifest import MANIFEST, check_files, read_manifest
 from pipelines.measuring import Measurer, Subject
 from pipelines.promotion import FIRST, Champion, Promoted, Promotion, decide
+from pipelines.records import StageRecord
 from pipelines.store import Store
 from stages.base import Artifact
 from targets.base import Target
 
 
-def challenge(promotion: Promotion, champion: Champion, measurer: Measurer, candidate: Candidate) -> Promoted:
-    """The word on the candidate. `measurer` has the champion as its reference.
+def challenge(
+    promotion: Promotion,
+    champion: Champion | None,
+    subject: Subject,
+    record: StageRecord,
+    store: Store,
+    measuring: Callable[[Subject], Measurer],
+) -> Promoted:
+    """The word on a subject that passed. `record` is of its stage, `measuring` measures with the champion as reference.
 
     What cannot be compared, a model with other inputs or a champion that is damaged, is no reason to fail a run that
     passed: the champion stays.
     """
+    if champion is None:
+        return FIRST
+    if champion.digest == subject.artifact.digest:
+        return _kept(champion, "it is the champion already")
+    try:
+        theirs, their_bytes = _subject_of(champion, store, subject.target)
+    except TapeoutError as error:
+        return _kept(champion, error.message)
+    with measuring(theirs) as measurer:
+        candidate = Candidate(
+            subject=subject,
+            stage=record.stage,
+            size_bytes=record.size_bytes,
+            reference_bytes=their_bytes,
+            deployable=True,
+            baseline=theirs if measurer.bench.config.of_arrays else None,
+        )
+        return _compared(promotion, champion, measurer, candidate)
+
+
+def _compared(promotion: Promotion, champion: Champion, measurer: Measurer, candidate: Candidate) -> Promoted:
     try:
         comparison, _ = compare(measurer, candidate)
     except TapeoutError as error:
-        return kept(champion, f"cannot be compared with the champion: {error.message.splitlines()[0]}")
+        return _kept(champion, f"cannot be compared with the champion: {error.message.splitlines()[0]}")
     return decide(promotion, comparison.candidate, champion.version)
 
 
-def kept(champion: Champion, reason: str) -> Promoted:
+def _kept(champion: Champion, reason: str) -> Promoted:
     """The champion stays, without a comparison."""
     return Promoted(decision="kept", reason=reason, champion=champion.version)
 
 
-def without_comparison(champion: Champion | None, artifact: Artifact) -> Promoted | None:
-    """The word where nothing needs to be measured, or None."""
-    if champion is None:
-        return FIRST
-    return kept(champion, "it is the champion already") if champion.digest == artifact.digest else None
-
-
-def subject_of(champion: Champion, store: Store, opener: Target) -> tuple[Subject, int]:
+def _subject_of(champion: Champion, store: Store, opener: Target) -> tuple[Subject, int]:
     """The champion's artifact, from the store or else from its bundle, with the target that opens it; its bytes.
 
     Raises:

@@ -20,7 +20,7 @@ from pipelines.errors import UserError
 from pipelines.home import home
 from pipelines.mlflow_process import WriterProcess, database
 from pipelines.outcome import Ending, Outcome, conclude, execute
-from pipelines.pipeline import Pipeline, Workshop
+from pipelines.pipeline import Pipeline
 from pipelines.progress import Progress, Silent
 from pipelines.runner import SubprocessRunner
 from pipelines.storage.shared import Shared
@@ -30,6 +30,7 @@ from pipelines.tracking.tracker import NullTracker, Tracker
 from pipelines.watching.architecture import check_architecture
 from pipelines.watching.attempt import attempt
 from pipelines.watching.ledger import Ledger
+from pipelines.workshop import Workshop
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from pipelines.bundle import package, serve_command
 from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError
 from pipelines.git import commit
 from pipelines.notifying import notify
-from pipelines.pipeline import Around, Pipeline, plainly
+from pipelines.pipeline import Pipeline
 from pipelines.promotion import Promoted
 from pipelines.records import RunRecord, Status
 from pipelines.redaction import redacted
 from pipelines.reporting import report
 from pipelines.tracking.lines import Attachments, RunStart, Tracked
 from pipelines.tracking.tracker import NullTracker
+from pipelines.workshop import Around, plainly
 from stages._mixture import KIND as SENSITIVITY
 from stages._mixture import Sensitivity
 from stages.base import ROOT
@@ -55,7 +56,7 @@ def execute(pipeline: Pipeline, ending: Ending, around: Around = plainly, prefec
     if error is None:
         record, error = _packaged(pipeline, record, ending, around)
     record = record.model_copy(update={"seconds": time.monotonic() - begin})
-    pipeline.track_rest()
+    pipeline.history.track_rest()
     _leave_sensitivities(pipeline, ending.folder)
     pipeline.workshop.tracker.finish(record, Attachments(folder=ending.folder))
     return Outcome(record, error)
@@ -81,7 +82,7 @@ def conclude(outcome: Outcome, pipeline: Pipeline, ending: Ending) -> Outcome:
 def _leave_sensitivities(pipeline: Pipeline, folder: Path) -> None:
     """The table and the plot of what each tensor loses, where a stage measured it."""
     store = pipeline.workshop.store
-    for record in pipeline.records:
+    for record in pipeline.history.records:
         if record.kind == SENSITIVITY and record.artifact:
             from pipelines.reporting import sensitivity
 
@@ -119,8 +120,8 @@ def _record(pipeline: Pipeline, error: TapeoutError | None, started: str) -> Run
     if error is not None:
         status = "halted" if isinstance(error, BudgetExceeded) else "failed"
         status = "interrupted" if isinstance(error, Interrupted) else status
-    loaded = pipeline.loaded
-    flagged = [verdict.message for stage in pipeline.records for verdict in stage.verdicts if verdict.flagged]
+    loaded, history = pipeline.loaded, pipeline.history
+    flagged = [verdict.message for stage in history.records for verdict in stage.verdicts if verdict.flagged]
     record = RunRecord(
         name=loaded.config.name,
         config_path=str(loaded.path),
@@ -134,11 +135,11 @@ def _record(pipeline: Pipeline, error: TapeoutError | None, started: str) -> Run
         evaluation=loaded.config.evaluation.model_dump(mode="json"),
         budgets=loaded.config.budgets,
         device=pipeline.workshop.device,
-        data=pipeline.data,
-        stages=tuple(pipeline.records),
-        draft=tuple(pipeline.drafting.records if pipeline.drafting else ()),
+        data=history.data,
+        stages=tuple(history.records),
+        draft=tuple(pipeline.drafting.history.records if pipeline.drafting else ()),
         promotion=pipeline.promoted if error is None else None,
-        last_passed=pipeline.last_passed.digest if pipeline.last_passed else None,
+        last_passed=history.last_passed.digest if history.last_passed else None,
     )
     return redacted(record, loaded.text)
 

@@ -9,13 +9,17 @@ from pathlib import Path
 from pipelines import plan
 from pipelines.beside import TEACHER
 from pipelines.bundle import check_files, read_manifest
+from pipelines.chain import Chain
 from pipelines.comparing import Candidate, Comparison, compare
 from pipelines.config import parse
+from pipelines.data.reading import read_data
 from pipelines.errors import UserError
+from pipelines.further_models import draft_chain, make_draft
 from pipelines.launch import run_folder, workshop
+from pipelines.measurers import measurer_of
 from pipelines.measuring import Subject
-from pipelines.pipeline import Pipeline, beside_at_first
 from pipelines.progress import Progress
+from pipelines.standing import Standing
 from pipelines.store import Store
 from stages.base import Artifact
 
@@ -37,21 +41,24 @@ def replay(bundle: Path, progress: Progress) -> Comparison:
     loaded = parse(bundle / "config.yaml")
     planned = plan.check(loaded)
     shop = workshop(loaded, run_folder(loaded), progress)
-    pipeline = Pipeline(loaded, planned, shop)
+    chain = Chain.of(loaded, planned, shop)
     with shop.store.in_use(), tempfile.TemporaryDirectory(prefix="tapeout-verify-") as scratch:
-        model = pipeline.fetch()
-        data = pipeline.read_data()
+        model = chain.fetch()
+        data = read_data(loaded, shop.store, shop.home / "data", progress)
+        now = Standing.at_first(model, data)
         for step in planned.steps[: planned.reference]:
             if not step.beside:
-                model = pipeline.advance(step, model, beside_at_first(data))
-        fresh = Pipeline(loaded, planned, replace(shop, store=Store(Path(scratch) / "store")))
-        draft = pipeline.draft(model, {TEACHER: model, **beside_at_first(data)})
-        with fresh.measurer(model, data) as measurer:
-            return compare(measurer, _candidate(bundle, pipeline, planned, draft))[0]
+                now = chain.advance(step, now)
+        drafting = draft_chain(chain)
+        draft = make_draft(drafting, now.given({TEACHER: now.model})) if drafting else None
+        fresh = replace(shop, store=Store(Path(scratch) / "store"))
+        reference = Subject(now.model, loaded.config.reference)
+        with measurer_of(data, loaded.config, fresh, reference) as measurer:
+            return compare(measurer, _candidate(bundle, chain, draft))[0]
 
 
-def _candidate(bundle: Path, pipeline: Pipeline, planned: plan.Plan, draft: Artifact | None) -> Candidate:
-    manifest, last = read_manifest(bundle), planned.steps[-1]
+def _candidate(bundle: Path, chain: Chain, draft: Artifact | None) -> Candidate:
+    manifest, last = read_manifest(bundle), chain.plan.steps[-1]
     if last.opener is None:
         raise UserError(f"{bundle}: nothing here opens {last.gives}", last.unmeasured or "tapeout ls targets")
     artifact = Artifact(kind=last.gives, path=bundle.absolute(), digest=manifest.artifact)
@@ -59,7 +66,7 @@ def _candidate(bundle: Path, pipeline: Pipeline, planned: plan.Plan, draft: Arti
         subject=Subject(artifact, last.opener),
         stage=last.step.name,
         size_bytes=round(manifest.metrics["size_bytes"].value),
-        reference_bytes=pipeline.records[-1].size_bytes,
+        reference_bytes=chain.history.records[-1].size_bytes,
         deployable=True,
         draft=draft,
     )

@@ -18,6 +18,7 @@ from pipelines.fields import DataSource, Embeddings, FileData, HeldOut
 from pipelines.progress import Progress
 from pipelines.records import DataRecord
 from pipelines.store import key_of
+from stages.base import Artifact
 
 T = TypeVar("T")
 TRAINED_ON = 20_000
@@ -34,6 +35,16 @@ class RetrievalSets:
     calibration: Retrieval | None
     training: Retrieval | None
     record: DataRecord
+
+    @property
+    def given(self) -> dict[str, Artifact]:
+        """Nothing yet: stages are given tokens, which the reference makes of the texts."""
+        return {}
+
+    @property
+    def doubts(self) -> dict[str, str]:
+        """None: there is nothing to doubt yet."""
+        return {}
 
 
 def read_retrieval(loaded: LoadedConfig, cache: Path, progress: Progress) -> RetrievalSets:

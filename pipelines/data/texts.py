@@ -40,6 +40,11 @@ class Texts:
     doubt: str = ""
 
     @property
+    def given(self) -> dict[str, Artifact]:
+        """What stages are given, by input name."""
+        return {part: artifact for part in GIVEN if (artifact := getattr(self, part))}
+
+    @property
     def doubts(self) -> dict[str, str]:
         """The doubt by the name of the input that it is about."""
         return {CALIBRATION: self.doubt} if self.doubt else {}

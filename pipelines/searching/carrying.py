@@ -64,8 +64,8 @@ def carry_out(loaded: LoadedConfig, making: Making) -> Carried:
     try:
         pipeline.run()
     except TapeoutError as error:
-        return Carried(tuple(pipeline.records), error)
-    return Carried(tuple(pipeline.records), None)
+        return Carried(tuple(pipeline.history.records), error)
+    return Carried(tuple(pipeline.history.records), None)
 
 
 def early(loaded: LoadedConfig, windows: int) -> LoadedConfig | None:

@@ -20,7 +20,7 @@ from pipelines.keys import evaluation_digest
 from pipelines.launch import run_folder, workshop
 from pipelines.mistakes import from_pydantic, mistake
 from pipelines.mlflow_process import WriterProcess
-from pipelines.pipeline import Pipeline, Workshop
+from pipelines.pipeline import Pipeline
 from pipelines.progress import Progress
 from pipelines.searching import results
 from pipelines.searching.forecast import Forecaster
@@ -34,6 +34,7 @@ from pipelines.searching.study import Study
 from pipelines.searching.trials import SearchRecord, best, front
 from pipelines.tracking.lines import Searching
 from pipelines.tracking.sending import SearchTracker
+from pipelines.workshop import Workshop
 
 RECORD, PLOT, CHOSEN, STUDY = "search.json", "front.png", "chosen.yaml", "study.log"
 
@@ -187,7 +188,7 @@ def _carried_through(
     status: Literal["interrupted", ""] = ""
     with shop.store.in_use():
         try:
-            source = making(loaded, shop).fetch()
+            source = making(loaded, shop).chain.fetch()
             searcher.points.forecaster = Forecaster.of(source.path, shop.home)
             _say_where(space, searcher, shop.progress)
             searcher.run()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dummies import DummyPipeline
+from dummies import bigrams
 
 from pipelines import plan
 from pipelines.config import parse
@@ -15,11 +15,12 @@ from pipelines.fanout.child import interrupt
 from pipelines.fanout.order import ENDED, ORDER, Ended, Order, Problem, found, left
 from pipelines.home import home
 from pipelines.outcome import Ending, conclude, execute
-from pipelines.pipeline import Around, T, Workshop
+from pipelines.pipeline import Pipeline
 from pipelines.progress import Silent
 from pipelines.runner import InlineRunner
 from pipelines.store import Store
 from pipelines.tracking.tracker import NullTracker
+from pipelines.workshop import Around, T, Workshop
 
 MEETING_LIMIT_S = 120
 
@@ -32,9 +33,9 @@ def main() -> None:
     (order.folder / "begun").touch()
     store = Store(home() / "store")
     shop = Workshop(
-        home(), store, InlineRunner(), NullTracker(), Silent(), device_facts(), logs=order.folder, threads=1
+        home(), store, InlineRunner(), NullTracker(), Silent(), device_facts(), order.folder, 1, fetching=bigrams
     )
-    pipeline, ending = DummyPipeline(loaded, plan.check(loaded), shop), Ending(order.folder, order.dist)
+    pipeline, ending = Pipeline(loaded, plan.check(loaded), shop), Ending(order.folder, order.dist)
     outcome = conclude(execute(pipeline, ending, meet(order)), pipeline, ending)
     left(
         order.folder,

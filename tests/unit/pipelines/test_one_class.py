@@ -11,12 +11,14 @@ from samples import run_record
 
 from pipelines.data.calibration_doubts import stage_doubts
 from pipelines.data.example_sets import ExampleSets
-from pipelines.pipeline import Pipeline, beside_at_first
+from pipelines.origin import source_recipe
+from pipelines.pipeline import Pipeline
 from pipelines.process import Learning, ignore
 from pipelines.progress import Silent
 from pipelines.reporting import report
 from pipelines.requests import RunRequest
 from pipelines.runner import InlineRunner
+from pipelines.standing import Standing
 from stages._examples import Examples
 from stages.base import Produced
 
@@ -65,7 +67,8 @@ def pipeline(folder: Path, calibration: list[int]) -> tuple[Pipeline, Listening]
     (folder / "model.onnx").write_bytes(b"model")
     bench.config.write_text(CONFIG)
     made = bench.pipeline(runner=Calibrating())
-    return Pipeline(made.loaded, made.plan, replace(made.workshop, progress=heard)), heard
+    shop = replace(made.workshop, progress=heard, fetching=source_recipe)
+    return Pipeline(made.loaded, made.plan, shop), heard
 
 
 def test_calibration_images_of_one_class_are_warned_of_while_they_are_read(tmp_path: Path) -> None:
@@ -79,21 +82,23 @@ def test_calibration_images_of_one_class_are_warned_of_while_they_are_read(tmp_p
 
 def test_the_stage_that_calibrated_on_one_class_says_so_in_the_report(tmp_path: Path) -> None:
     running, _ = pipeline(tmp_path, calibration=[3] * 8)
-    data, model = running.read_data(), running.fetch()
-    running.advance(running.plan.steps[0], model, beside_at_first(data))
+    data, model = running.read_data(), running.chain.fetch()
+    running.chain.advance(running.plan.steps[0], Standing.at_first(model, data))
 
     told = f"{TOLD}; 6 of them were looked at"
-    assert running.records[-1].notes == (told,)
-    assert f"`quantize_onnx`: {told}" in report.markdown(run_record().model_copy(update={"stages": running.records}))
+    assert running.history.records[-1].notes == (told,)
+    assert f"`quantize_onnx`: {told}" in report.markdown(
+        run_record().model_copy(update={"stages": running.history.records})
+    )
 
 
 def test_images_of_several_classes_are_not_warned_of(tmp_path: Path) -> None:
     running, heard = pipeline(tmp_path, calibration=[3] * 7 + [4])
-    data, model = running.read_data(), running.fetch()
-    running.advance(running.plan.steps[0], model, beside_at_first(data))
+    data, model = running.read_data(), running.chain.fetch()
+    running.chain.advance(running.plan.steps[0], Standing.at_first(model, data))
 
     assert heard.said == []
-    assert running.records[-1].notes == ()
+    assert running.history.records[-1].notes == ()
 
 
 def test_only_a_stage_that_looked_at_them_tells_the_doubt() -> None:

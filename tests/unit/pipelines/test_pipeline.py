@@ -1,5 +1,5 @@
-from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from dummies import Bench
@@ -75,11 +75,23 @@ def test_tracker_hears_of_a_training_while_the_stage_runs(bench: Bench) -> None:
         def stage(self, record: StageRecord) -> None:
             heard.append(record.index)
 
-    pipeline = bench.pipeline(runner=Training())
-    pipeline.workshop = replace(pipeline.workshop, tracker=Hearing())
-    pipeline.run()
+    bench.pipeline(runner=Training(), tracker=Hearing()).run()
 
     assert heard == [(1, "dummy", 5, {"train_loss": 0.5}), "trained", 1]
+
+
+def test_tracker_hears_of_every_stage_once_and_whole(bench: Bench) -> None:
+    heard: list[StageRecord] = []
+
+    class Hearing(NullTracker):
+        def stage(self, record: StageRecord) -> None:
+            heard.append(record)
+
+    outcome = bench.run("steps=[dummy, {dummy: {noise: 0.01}}]", tracker=Hearing())
+
+    assert [record.index for record in heard] == [1, 2, 0]  # the reference last: each candidate adds to its report
+    assert {record.index: record for record in heard} == dict(enumerate(outcome.record.stages))
+    assert all(record.report for record in heard)
 
 
 def test_seed_and_fields_are_new_keys(bench: Bench) -> None:
@@ -136,10 +148,11 @@ def test_text_shorter_than_two_windows_is_an_error(bench: Bench) -> None:
 
 
 def test_interrupted_run_leaves_a_clean_store(bench: Bench) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    class Interrupted(InlineRunner):
+        def open(self, *_: object) -> NoReturn:
+            raise KeyboardInterrupt
 
-    outcome = bench.run(prepare=lambda pipeline: setattr(pipeline, "measure", interrupt))
+    outcome = bench.run(runner=Interrupted())
 
     assert outcome.record.status == "interrupted"
     assert not list((bench.home / "store" / "work").iterdir())

@@ -19,7 +19,6 @@ from configs import RIGHT, Folder
 from pipelines.measures import Interval, Report, metric
 from pipelines.mlflow_process import database, writer
 from pipelines.outcome import Ending, execute
-from pipelines.pipeline import Pipeline
 from pipelines.promotion import FIRST, Champion, Promoted, Promotion, decide
 from pipelines.records import RunRecord, Status
 from pipelines.tracking.lines import Attachments, Tracked
@@ -109,9 +108,7 @@ class Knows(NullTracker):
 
 
 def compared(bench: Bench, champion: Champion | None, *overrides: str) -> RunRecord:
-    loaded = bench.pipeline("promotion={metric: perplexity}", *overrides)
-    shop = loaded.workshop.__class__(**{**vars(loaded.workshop), "tracker": Knows(champion)})
-    pipeline: Pipeline = type(loaded)(loaded.loaded, loaded.plan, shop)
+    pipeline = bench.pipeline("promotion={metric: perplexity}", *overrides, tracker=Knows(champion))
     folder = bench.folder / "run"
     folder.mkdir(exist_ok=True)
     return execute(pipeline, Ending(folder, bench.folder / "dist")).record

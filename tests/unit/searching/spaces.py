@@ -7,16 +7,17 @@ from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "pipelines"))
-from dummies import CONFIG, Bench, DummyPipeline
+from dummies import CONFIG, Bench
 
 from pipelines import plan
 from pipelines.config import LoadedConfig, PipelineConfig
 from pipelines.mlflow_process import writer
-from pipelines.pipeline import Workshop
+from pipelines.pipeline import Pipeline
 from pipelines.progress import Silent
 from pipelines.searching.conducting import Asked, conduct, space_of
 from pipelines.searching.space import Space
 from pipelines.searching.trials import Forecast, SearchRecord
+from pipelines.workshop import Workshop
 
 STEPS = "steps: [dummy, {dummy: {noise: 0.0}}]\n"
 NOISES = "[0.0, 0.01, 0.02, 0.05, 1.5, 3.0]"
@@ -41,13 +42,13 @@ class Lab:
     def search(self, tracked: bool = False, **asked: object) -> SearchRecord:
         """With `tracked` by a real MLflow writer."""
         wanted = Asked(**asked)  # type: ignore[arg-type]
-        shop = self.bench.pipeline().workshop
+        shop = self.bench.workshop()
         with writer() if tracked else nullcontext() as process:
             return conduct(self.space(wanted), wanted, Silent(), process, self._pipeline, shop)
 
-    def _pipeline(self, loaded: LoadedConfig, shop: Workshop) -> DummyPipeline:
+    def _pipeline(self, loaded: LoadedConfig, shop: Workshop) -> Pipeline:
         self.made.append(loaded.text)
-        return DummyPipeline(loaded, plan.check(loaded), shop)
+        return Pipeline(loaded, plan.check(loaded), shop)
 
 
 class Noisy:

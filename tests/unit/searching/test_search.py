@@ -119,7 +119,7 @@ def test_trials_share_what_the_store_has(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     lab.search()
 
-    stages = [entry.stage for entry in lab.bench.pipeline().workshop.store.ls()]
+    stages = [entry.stage for entry in lab.bench.workshop().store.ls()]
 
     assert stages.count("source") == 1
     assert stages.count("dummy") == 6  # the first step once, which is the second without noise; five noisy ones
