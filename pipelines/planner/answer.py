@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from pipelines.planner.binding import Label
 from pipelines.planner.choosing import Nearest
 from pipelines.planner.levers import Left, Pulled
 from pipelines.planner.options import Weighed
-from pipelines.planner.prediction import Label
 from pipelines.planner.values import Frozen
 from pipelines.planner.workload import Goals, Limits, Workload
 

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pydantic import Field
 
 from pipelines.planner.calibrations import Calibrations
+from pipelines.planner.case import Case, Option
+from pipelines.planner.costs import Costs
 from pipelines.planner.options import Weighed, batch_dollars, batch_hours, weigh_all
-from pipelines.planner.prediction import Case, Costs, Option, Prediction
+from pipelines.planner.prediction import Prediction
 from pipelines.planner.values import Frozen
 
 PLANNER_ERROR = 0.15  # median error of throughput: less is no gain

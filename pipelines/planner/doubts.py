@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pipelines.planner.case import Case
 from pipelines.planner.hardware import absurd
-from pipelines.planner.prediction import Case
 from pipelines.planner.workload import warnings
 
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from pipelines.planner import formulas
+from pipelines.planner.binding import Label
 from pipelines.planner.calibrations import Calibrations
+from pipelines.planner.case import Case, Option, adapter_slots
+from pipelines.planner.costs import DRAFT_COST, DRAFTED
 from pipelines.planner.formats import whole_format
 from pipelines.planner.options import (
     MOST_VERIFY_COST,
@@ -18,7 +21,7 @@ from pipelines.planner.options import (
     SPECULATION_ACCEPTANCE,
     SPECULATION_BATCH,
 )
-from pipelines.planner.prediction import DRAFT_COST, DRAFTED, Case, Label, Option, Prediction, adapter_slots, predict
+from pipelines.planner.prediction import Prediction, predict
 from pipelines.planner.values import Frozen
 
 SPACE_BATCH = 32  # beyond it fewer bytes alone do not pay: L3a

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from pipelines.planner.calibrations import Calibrations
+from pipelines.planner.case import Case, Option
 from pipelines.planner.formats import Format, Prior, all_formats, whole_format
-from pipelines.planner.prediction import Case, Option, Prediction, predict
+from pipelines.planner.prediction import Prediction, predict
 from pipelines.planner.values import Frozen
 
 SPLITS = (1, 2, 4, 8)

@@ -9,12 +9,13 @@ from pydantic import JsonValue
 from pipelines.planner import choosing, encoders, serve_block
 from pipelines.planner.answer import Band, Challenger, Plan, Variation, Verdict
 from pipelines.planner.calibrations import Calibrations
+from pipelines.planner.case import Case
 from pipelines.planner.choosing import PLANNER_ERROR
 from pipelines.planner.doubts import doubts
 from pipelines.planner.hardware import Hardware, catalogue_version
 from pipelines.planner.levers import Left, engine_reason, left_alone, pull
 from pipelines.planner.options import Weighed, batch_dollars, batch_hours, weigh_all
-from pipelines.planner.prediction import Case, Prediction
+from pipelines.planner.prediction import Prediction
 from pipelines.planner.shapes import Decoder, Encoder, checked
 from pipelines.planner.values import Frozen
 from pipelines.planner.workload import Goals, Limits, Workload

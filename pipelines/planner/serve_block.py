@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from pipelines.planner.prediction import Case, Option, Prediction, adapter_slots, context_length
+from pipelines.planner.case import Case, Option, adapter_slots, context_length
+from pipelines.planner.prediction import Prediction
 
 HOST_ADAPTERS = 1000
 NO_BF16 = 8.0  # compute capability from which on there is BF16, which engines take unless told otherwise

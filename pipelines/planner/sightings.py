@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field, JsonValue
 
 from pipelines.planner.calibrations import Calibrations
+from pipelines.planner.case import Case, Option
+from pipelines.planner.costs import Costs
 from pipelines.planner.efficiency import Efficiency
 from pipelines.planner.formats import Format
 from pipelines.planner.gguf_types import BASE, VOCABULARY_BYTES
 from pipelines.planner.hardware import Hardware
-from pipelines.planner.prediction import Case, Costs, Option
 from pipelines.planner.shapes import Decoder
 from pipelines.planner.values import Frozen
 from pipelines.planner.workload import Goals, Limits, Workload

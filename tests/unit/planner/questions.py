@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipelines.planner import hardware, reading
+from pipelines.planner.case import Case
 from pipelines.planner.planning import Question
-from pipelines.planner.prediction import Case
 from pipelines.planner.shapes import Decoder
 from pipelines.planner.workload import Goals, Limits, Workload
 

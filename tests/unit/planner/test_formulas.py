@@ -5,13 +5,15 @@ from questions import CHAT, TTFT_200, adapters_8b, batch_70b, case, chat_8b, dec
 
 from pipelines.planner import formulas
 from pipelines.planner.calibrations import Calibrations
+from pipelines.planner.case import Option
+from pipelines.planner.costs import Costs
 from pipelines.planner.efficiency import default
 from pipelines.planner.formats import all_formats
 from pipelines.planner.hardware import find
 from pipelines.planner.levers import engine_reason
 from pipelines.planner.options import weigh_all
 from pipelines.planner.planning import answer
-from pipelines.planner.prediction import Costs, Option, Prediction, predict
+from pipelines.planner.prediction import Prediction, predict
 from pipelines.planner.workload import Goals, Workload
 
 FORMATS = all_formats()

@@ -6,11 +6,11 @@ from questions import case, decoder
 
 from pipelines.planner import formulas, gguf_types
 from pipelines.planner.calibrations import Calibrations
+from pipelines.planner.case import Option
 from pipelines.planner.encoders import target_of
 from pipelines.planner.formats import all_formats, prior
 from pipelines.planner.hardware import Hardware, find
 from pipelines.planner.options import Weighed, engine_of, weigh_all
-from pipelines.planner.prediction import Option
 from pipelines.planner.workload import Goals, Workload
 
 A100, H100 = find("a100-80"), find("h100")

@@ -9,13 +9,15 @@ from questions import decoder
 
 from pipelines.planner import hardware
 from pipelines.planner.calibrations import Calibrations
+from pipelines.planner.case import Case, Option
+from pipelines.planner.costs import Costs
 from pipelines.planner.efficiency import default
 from pipelines.planner.formats import all_formats
 from pipelines.planner.hardware import Hardware
 from pipelines.planner.levers import EDGE, SERVER
 from pipelines.planner.options import weigh_all
 from pipelines.planner.planning import Question, answer
-from pipelines.planner.prediction import Case, Costs, Option, predict
+from pipelines.planner.prediction import predict
 from pipelines.planner.workload import Goals, Limits, Workload
 
 FORMATS = all_formats()
