@@ -106,3 +106,5 @@ def test_openvino_bundle_holds_and_predicts_without_tapeout(shared: Program, pre
         env={},
     )
     assert [len(line.split()) for line in said.stdout.splitlines()] == [6, 6, 6]
+    verified = shared("verify", ended.report["bundle"])
+    assert verified.code == 0, verified.err
