@@ -5,13 +5,14 @@ from questions import adapters_8b, batch_70b, case, laptop_7b, question
 
 from pipelines.planner import engine_files, reading
 from pipelines.planner.answer import Plan
+from pipelines.planner.bands import rating
 from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.case import Option
 from pipelines.planner.efficiency import default
 from pipelines.planner.formats import all_formats, whole_format
 from pipelines.planner.hardware import Hardware, find
 from pipelines.planner.options import options, weigh_all
-from pipelines.planner.planning import answer, rating
+from pipelines.planner.planning import answer
 from pipelines.planner.prediction import predict
 from pipelines.planner.workload import Goals, Limits, Workload
 
