@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pipelines import plan
 from pipelines.chain import Chain
-from pipelines.config import parse
 from pipelines.home import home
 from pipelines.launch import workshop
+from pipelines.parsing import parse
 from pipelines.progress import Silent
 from pipelines.records import RunRecord
 from pipelines.storage.work import remove

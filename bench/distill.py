@@ -25,13 +25,13 @@ from scipy import stats
 
 from bench._results import Goal, finish, parser_of, terminal
 from pipelines import plan
-from pipelines.config import parse
 from pipelines.data.reading import read_data
 from pipelines.errors import BudgetExceeded
 from pipelines.launch import workshop
 from pipelines.measurers import measurer_of
 from pipelines.measures import Interval
 from pipelines.measuring_images import ImageMeasurer
+from pipelines.parsing import parse
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Silent
 from pipelines.sessions import Subject

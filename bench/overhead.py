@@ -24,10 +24,10 @@ from rich.console import Console
 from bench._homes import fetched, latest_record, new_home, renew_store
 from bench._processes import TAPEOUT, Ran, prefect_server, run, timed, variables
 from bench._results import Goal, Spread, finish, parser_of
-from pipelines.config import parse
 from pipelines.data.datasets import documents
 from pipelines.environments import Environments
 from pipelines.home import home
+from pipelines.parsing import parse
 from pipelines.progress import Silent
 from pipelines.store import Entry
 from stages.base import ROOT

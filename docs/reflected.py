@@ -18,7 +18,7 @@ from stages.base import Artifact, Stage
 Model = type[BaseModel]
 PLAIN = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path", type(None): "null"}
 STAGE = "a stage, see `steps`"
-DEFAULTS = {"reference": "`transformers`"}  # config.parse fills it in
+DEFAULTS = {"reference": "`transformers`"}  # `pipelines/unsaid.py` fills it in
 
 
 def table(model: Model, leave_out: Sequence[str] = ()) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pipelines import mlflow_process, plan
 from pipelines.bars import RichProgress
-from pipelines.config import LoadedConfig, parse
+from pipelines.config import LoadedConfig
 from pipelines.errors import ConfigErrors, Interrupted, TapeoutError
 from pipelines.fanout.following import followed
 from pipelines.fanout.order import Ended, Order
@@ -20,6 +20,7 @@ from pipelines.home import home
 from pipelines.launch import Choices, launch, new_folder
 from pipelines.mistakes import mistake
 from pipelines.outcome import Outcome
+from pipelines.parsing import parse
 from pipelines.progress import Silent
 from pipelines.records import RunRecord, StageRecord
 from pipelines.store import Store

@@ -13,13 +13,14 @@ from rich.console import Console
 
 from pipelines import plan
 from pipelines.bars import RichProgress
-from pipelines.config import LoadedConfig, parse
+from pipelines.config import LoadedConfig
 from pipelines.device import device_facts, usable_cores
 from pipelines.environments import Environments
 from pipelines.errors import UserError
 from pipelines.home import home
 from pipelines.mlflow_process import WriterProcess, database
 from pipelines.outcome import Ending, Outcome, conclude, execute
+from pipelines.parsing import parse
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Progress, Silent
 from pipelines.runner import SubprocessRunner

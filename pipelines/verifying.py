@@ -11,13 +11,13 @@ from pipelines.beside import TEACHER
 from pipelines.bundle import check_files, read_manifest
 from pipelines.chain import Chain
 from pipelines.comparing import Candidate, Comparison, compare
-from pipelines.config import parse
 from pipelines.data.reading import read_data
 from pipelines.errors import UserError
 from pipelines.further_models import draft_chain, make_draft
 from pipelines.launch import run_folder, workshop
 from pipelines.measurers import measurer_of
 from pipelines.measuring import Subject
+from pipelines.parsing import parse
 from pipelines.progress import Progress
 from pipelines.standing import Standing
 from pipelines.store import Store

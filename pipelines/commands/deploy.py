@@ -38,8 +38,8 @@ def command(
 
     Deploying again changes the deployment. Its parameters can be edited on Prefect's page.
     """
-    from pipelines.config import parse
     from pipelines.home import home
+    from pipelines.parsing import parse
     from pipelines.stack.running import adopt
 
     if cron and every:

@@ -15,7 +15,7 @@ def command(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check CONFIG and print what a run would do: seconds, nothing is fetched or started."""
     import json
 
-    from pipelines.config import parse
+    from pipelines.parsing import parse
     from pipelines.plan import check
     from stages.base import name_of
 

@@ -27,8 +27,8 @@ def command(config: Path, once: bool, listing: bool, dist: Path) -> None:
     """Watch the `trigger` of CONFIG. With `tapeout up` and `tapeout deploy CONFIG`, each new checkpoint is an event on
     Prefect that starts the deployment; without, it is run here.
     """
-    from pipelines.config import parse
     from pipelines.home import home
+    from pipelines.parsing import parse
     from pipelines.stack.running import adopt
     from pipelines.watching.ledger import Ledger
 

@@ -13,13 +13,14 @@ from typing import Literal
 
 from pipelines import plan, yaml_text
 from pipelines.checking.metrics import measured_metrics
-from pipelines.config import LoadedConfig, PipelineConfig, parse
+from pipelines.config import LoadedConfig, PipelineConfig
 from pipelines.errors import ConfigErrors, UserError
 from pipelines.home import try_lock
 from pipelines.keys import evaluation_digest
 from pipelines.launch import run_folder, workshop
 from pipelines.mistakes import from_pydantic, mistake
 from pipelines.mlflow_process import WriterProcess
+from pipelines.parsing import parse
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Progress
 from pipelines.searching import results

@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import JsonValue
 
 from pipelines import plan, yaml_text
-from pipelines.config import LoadedConfig, from_tree
+from pipelines.config import LoadedConfig
 from pipelines.errors import ConfigErrors
 from pipelines.mistakes import did_you_mean, mistake
+from pipelines.parsing import from_tree
 from pipelines.searching.settings import Search
 from stages.base import load, names
 

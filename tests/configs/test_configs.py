@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from pipelines import plan
 from pipelines.checking.metrics import quality_budgets
-from pipelines.config import LoadedConfig, parse
+from pipelines.config import LoadedConfig
 from pipelines.fields import (
     HfData,
     HfSource,
@@ -23,6 +23,7 @@ from pipelines.fields import (
     PythonSource,
     UrlSource,
 )
+from pipelines.parsing import parse
 from pipelines.schema import config_schema
 from stages.base import ROOT
 

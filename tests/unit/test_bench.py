@@ -15,7 +15,7 @@ from samples import run_record  # noqa: E402
 from bench._compare_llm import Row, goals, into_readme, lean  # noqa: E402
 from bench._idle import busy_share  # noqa: E402
 from bench.compare_llm import ENTRIES, previous  # noqa: E402
-from pipelines.config import parse  # noqa: E402
+from pipelines.parsing import parse  # noqa: E402
 
 OPTIONS = argparse.Namespace(goal_float_percent=0.01, goal_openvino=0.5, goal_imatrix=0.55, goal_mixed=0.35)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import LoadedConfig, parse
+from pipelines.config import LoadedConfig
 from pipelines.errors import ConfigErrors
+from pipelines.parsing import parse
 from pipelines.plan import Plan, check
 
 RIGHT = """\

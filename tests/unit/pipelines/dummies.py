@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines import plan
-from pipelines.config import LoadedConfig, parse
+from pipelines.config import LoadedConfig
 from pipelines.device import device_facts
 from pipelines.making import Recipe
 from pipelines.outcome import Ending, Outcome, conclude, execute
+from pipelines.parsing import parse
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Progress, Silent
 from pipelines.runner import InlineRunner, Runner

@@ -9,12 +9,12 @@ from pathlib import Path
 from dummies import bigrams
 
 from pipelines import plan
-from pipelines.config import parse
 from pipelines.device import device_facts
 from pipelines.fanout.child import interrupt
 from pipelines.fanout.order import ENDED, ORDER, Ended, Order, Problem, found, left
 from pipelines.home import home
 from pipelines.outcome import Ending, conclude, execute
+from pipelines.parsing import parse
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Silent
 from pipelines.runner import InlineRunner

@@ -10,8 +10,9 @@ from commanding import Command, home, tapeout
 from onnx_bytes import message, model, node, number, tensor
 
 from configs import RIGHT
-from pipelines.config import LoadedConfig, parse
+from pipelines.config import LoadedConfig
 from pipelines.errors import SourceError
+from pipelines.parsing import parse
 from pipelines.watching.architecture import check_architecture
 from pipelines.watching.ledger import Ledger
 

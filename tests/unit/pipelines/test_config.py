@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from configs import RIGHT, STEPS, Folder, changed
-from pipelines.config import LISTING, parse
 from pipelines.errors import ConfigErrors
 from pipelines.fields import Evaluation, PathSource
 from pipelines.mistakes import did_you_mean
+from pipelines.parsing import parse
+from pipelines.parsing_steps import LISTING
 from stages._onnx_back_off import BackOff
 from stages.base import names
 from stages.quantize_gguf import QuantizeGguf

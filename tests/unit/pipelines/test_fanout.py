@@ -14,13 +14,13 @@ from dummies import Bench
 from fanned import HERE, order
 
 from pipelines import comparing_runs
-from pipelines.config import parse
 from pipelines.errors import BudgetExceeded, Interrupted, SourceError, ToolFailed, UserError
 from pipelines.fanout import workers
 from pipelines.fanout.following import followed
 from pipelines.fanout.order import ORDER, Ended, Order, left
 from pipelines.fanout.process import carry_out
 from pipelines.fanout.workers import Fanning, fanning
+from pipelines.parsing import parse
 from pipelines.records import RunRecord
 
 __all__ = ["home", "tapeout"]

@@ -8,10 +8,11 @@ import pytest
 
 from pipelines import plan
 from pipelines.checking.metrics import measured_metrics
-from pipelines.config import LoadedConfig, parse
+from pipelines.config import LoadedConfig
 from pipelines.data.retrieval import read_retrieval, retrieval
 from pipelines.errors import ConfigErrors, DataError
 from pipelines.fields import Embeddings, PathData
+from pipelines.parsing import parse
 from pipelines.progress import Silent
 
 WORDS = "which of the many words of a passage stand at place number"

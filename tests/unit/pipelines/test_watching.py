@@ -11,10 +11,11 @@ import pytest
 from dummies import Bench
 
 from configs import RIGHT
-from pipelines.config import LoadedConfig, parse
+from pipelines.config import LoadedConfig
 from pipelines.errors import BudgetExceeded, SourceError, UserError
 from pipelines.fields import PathSource
 from pipelines.outcome import Outcome
+from pipelines.parsing import parse
 from pipelines.watching.attempt import attempt, overrides_for
 from pipelines.watching.event import emit
 from pipelines.watching.finding import FolderFinder, UrlFinder, digest_of
