@@ -12,7 +12,9 @@ from reflected import models_in, parts_of, table
 from pipelines import errors
 from pipelines.budget import Budget
 from pipelines.config import Draft, PipelineConfig, Step
-from pipelines.fields import Data, DataSource, Evaluation, Source
+from pipelines.fields.data import Data, DataSource
+from pipelines.fields.evaluation import Evaluation
+from pipelines.fields.source import Source
 from pipelines.manifest import Manifest
 from pipelines.measures import KINDS, of_quality
 from pipelines.notifying import Notify

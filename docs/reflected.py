@@ -11,7 +11,8 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, JsonValue, StringConstraints
 from pydantic.fields import FieldInfo
 
-from pipelines.fields import DataSource, Source
+from pipelines.fields.data import DataSource
+from pipelines.fields.source import Source
 from pipelines.watching.trigger import Trigger
 from stages.base import Artifact, Stage
 

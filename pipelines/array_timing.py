@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.errors import DataError
 from pipelines.evaluation.array_latency import ArraySpeedSamples, BatchSamples, Run, sample_batch
-from pipelines.fields import Latency
+from pipelines.fields.evaluation import Latency
 from pipelines.progress import Progress
 from pipelines.runner import LiveSession
 from stages._inputs import load

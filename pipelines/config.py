@@ -9,7 +9,9 @@ from pathlib import Path
 from pydantic import Field, JsonValue, SerializeAsAny
 
 from pipelines.budget import Budget
-from pipelines.fields import Data, Evaluation, Source
+from pipelines.fields.data import Data
+from pipelines.fields.evaluation import Evaluation
+from pipelines.fields.source import Source
 from pipelines.notifying import Notify
 from pipelines.promotion import Promotion
 from pipelines.searching.settings import Search

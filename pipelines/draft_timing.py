@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipelines.config import Draft
 from pipelines.errors import ToolFailed
 from pipelines.evaluation.drafting import DraftSamples, Turn, pair_of, sample_draft
-from pipelines.fields import Speed
+from pipelines.fields.evaluation import Speed
 from pipelines.progress import Progress
 from pipelines.runner import LiveSession
 from stages.base import Artifact

@@ -16,7 +16,7 @@ from pipelines.evaluation.drafting import DraftSamples
 from pipelines.evaluation.encoding import EncodingRequest
 from pipelines.evaluation.latency import SpeedSamples
 from pipelines.evaluation.scores import Scores
-from pipelines.fields import Perplexity
+from pipelines.fields.evaluation import Perplexity
 from pipelines.making import Made
 from pipelines.measuring import Bench, Measurer, Subject
 from pipelines.records import DataRecord

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from pipelines.config import LoadedConfig
 from pipelines.errors import SourceError
 from pipelines.fetching import weights
-from pipelines.fields import PathSource, PythonSource
+from pipelines.fields.source import PathSource, PythonSource
 from pipelines.making import Recipe
 from pipelines.progress import Progress
 from pipelines.redaction import redacted

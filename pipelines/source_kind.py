@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pipelines.errors import SourceError
 from pipelines.fetching.weights import locate
-from pipelines.fields import HfSource, PackageFolder, PackageSource, PathSource, PythonSource, Source, UrlSource
+from pipelines.fields.source import HfSource, PackageFolder, PackageSource, PathSource, PythonSource, Source, UrlSource
 
 KIND_OF_SUFFIX = {".gguf": "gguf", ".onnx": "onnx", ".dummy": "dummy"}
 

@@ -20,7 +20,7 @@ from pipelines.fetching.downloads import (
     without_credentials,
     write_verified,
 )
-from pipelines.fields import (
+from pipelines.fields.source import (
     HfSource,
     PackageFolder,
     PackageSource,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipelines.device import memory_bandwidth_gb_s
 from pipelines.errors import DataError
 from pipelines.evaluation.latency import Generate, Samples, SpeedSamples, sample
-from pipelines.fields import Speed
+from pipelines.fields.evaluation import Speed
 from pipelines.progress import Progress
 from pipelines.runner import LiveSession
 from targets.base import Generated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.config import ENCODER_PARTS, IMAGE_PARTS, TEXT_PARTS
-from pipelines.fields import IMAGE_READERS
+from pipelines.fields.data import IMAGE_READERS
 
 
 def usual_reference(tree: dict[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pipelines.config import PipelineConfig
-from pipelines.fields import BuiltinData, Data, Evaluation, HeldOut
+from pipelines.fields.data import BuiltinData, Data, HeldOut
+from pipelines.fields.evaluation import Evaluation
 from pipelines.mistakes import Found
 
 MULTIPLE_CHOICE = "multiple-choice"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.config import LoadedConfig, PipelineConfig
-from pipelines.fields import DataSource, HeldOut, PathData, PathSource, PythonSource, Source
+from pipelines.fields.data import DataSource, HeldOut, PathData
+from pipelines.fields.source import PathSource, PythonSource, Source
 from pipelines.mistakes import Found
 
 

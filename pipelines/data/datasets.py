@@ -14,7 +14,7 @@ from pipelines.errors import DataError
 from pipelines.evaluation.questions import Question
 from pipelines.fetching import registry
 from pipelines.fetching.downloads import check_digest, sha256_of, space_checked
-from pipelines.fields import (
+from pipelines.fields.data import (
     IMAGE_READERS,
     BuiltinData,
     DataSource,

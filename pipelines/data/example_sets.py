@@ -15,7 +15,7 @@ from pipelines.data import images
 from pipelines.data.datasets import file_of, name_of
 from pipelines.errors import DataError
 from pipelines.fetching.downloads import sha256_of
-from pipelines.fields import DataSource, DigitsData, FileData, HeldOut
+from pipelines.fields.data import DataSource, DigitsData, FileData, HeldOut
 from pipelines.making import Recipe, obtain
 from pipelines.progress import Progress
 from pipelines.records import DataRecord

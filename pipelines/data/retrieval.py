@@ -14,7 +14,8 @@ from pipelines.data import readers
 from pipelines.data.datasets import Documents, check_disjoint, documents, file_of, name_of
 from pipelines.errors import DataError
 from pipelines.evaluation.tokenizing import Retrieval
-from pipelines.fields import DataSource, Embeddings, FileData, HeldOut
+from pipelines.fields.data import DataSource, FileData, HeldOut
+from pipelines.fields.evaluation import Embeddings
 from pipelines.progress import Progress
 from pipelines.records import DataRecord
 from pipelines.store import key_of

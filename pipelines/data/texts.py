@@ -14,7 +14,7 @@ from pipelines.data.datasets import Documents, check_disjoint, documents, questi
 from pipelines.data.languages import LEAST_ALIKE, another_language
 from pipelines.evaluation.encoding import EncodingRequest
 from pipelines.evaluation.questions import Question
-from pipelines.fields import Task
+from pipelines.fields.evaluation import Task
 from pipelines.making import Recipe, obtain
 from pipelines.progress import Progress
 from pipelines.records import DataRecord

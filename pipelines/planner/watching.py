@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from pipelines.errors import UserError
-from pipelines.fields import Evaluation
+from pipelines.fields.evaluation import Evaluation
 from pipelines.measures import Report
 from pipelines.planner import calibrations, hardware
 from pipelines.planner.efficiency import Efficiency

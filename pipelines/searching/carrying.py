@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pipelines.config import LoadedConfig
 from pipelines.errors import BudgetExceeded, TapeoutError
-from pipelines.fields import Evaluation
+from pipelines.fields.evaluation import Evaluation
 from pipelines.measures import Interval
 from pipelines.pipeline import Pipeline
 from pipelines.records import StageRecord

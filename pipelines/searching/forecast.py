@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from pipelines.config import PipelineConfig
 from pipelines.errors import UserError
-from pipelines.fields import Speed
+from pipelines.fields.evaluation import Speed
 from pipelines.planner import hardware, reading
 from pipelines.planner.calibrations import Calibrations, load
 from pipelines.planner.formats import Format

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.config import LoadedConfig
 from pipelines.errors import SourceError, UserError
 from pipelines.fetching import weights
-from pipelines.fields import PathSource
+from pipelines.fields.source import PathSource
 from pipelines.planner.onnx_shapes import interface_of
 
 SIZES = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.config import PipelineConfig
 from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError
-from pipelines.fields import PythonSource
+from pipelines.fields.source import PythonSource
 from pipelines.outcome import Outcome
 from pipelines.watching.ledger import Ledger, State
 

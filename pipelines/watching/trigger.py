@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, Tag, field_validator
 
-from pipelines.fields import HfSource, which
+from pipelines.fields.source import HfSource
+from pipelines.fields.unions import which
 from stages.base import Frozen
 
 ATTEMPTS = 3

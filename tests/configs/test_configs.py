@@ -13,16 +13,8 @@ from jsonschema import Draft202012Validator
 from pipelines import plan
 from pipelines.checking.metrics import quality_budgets
 from pipelines.config import LoadedConfig
-from pipelines.fields import (
-    HfData,
-    HfSource,
-    PackageData,
-    PackageFolder,
-    PackageSource,
-    PathData,
-    PythonSource,
-    UrlSource,
-)
+from pipelines.fields.data import HfData, PackageData, PathData
+from pipelines.fields.source import HfSource, PackageFolder, PackageSource, PythonSource, UrlSource
 from pipelines.parsing import parse
 from pipelines.schema import config_schema
 from stages.base import ROOT

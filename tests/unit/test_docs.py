@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.commands.ls import WHAT
-from pipelines.fields import Evaluation
+from pipelines.fields.evaluation import Evaluation
 from pipelines.measures import KINDS
 from stages.base import ROOT, load, names
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import SourceError
-from pipelines.fields import Source
+from pipelines.fields.source import Source
 from pipelines.progress import Silent
 from pipelines.sources import Fetched, fetch
 

@@ -7,7 +7,7 @@ from fetching import Drawn, failure, fetched, names
 from loopback import GGUF, Answer, Site, closed_port, digest, safetensors, site, tarred, zipped
 
 from pipelines.errors import SourceError
-from pipelines.fields import UrlSource
+from pipelines.fields.source import UrlSource
 from pipelines.sources import Fetched, SourceUnreachable, fetch
 
 

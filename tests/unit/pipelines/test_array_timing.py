@@ -10,7 +10,7 @@ from pipelines.array_timing import time_batches
 from pipelines.errors import DataError
 from pipelines.evaluation.array_latency import ArraySpeedSamples
 from pipelines.evaluation.live import Live
-from pipelines.fields import Latency
+from pipelines.fields.evaluation import Latency
 from pipelines.progress import Silent
 from pipelines.runner import LiveSession
 from stages._examples import Examples, Preprocess

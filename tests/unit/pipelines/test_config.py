@@ -5,7 +5,8 @@ import pytest
 
 from configs import RIGHT, STEPS, Folder, changed
 from pipelines.errors import ConfigErrors
-from pipelines.fields import Evaluation, PathSource
+from pipelines.fields.evaluation import Evaluation
+from pipelines.fields.source import PathSource
 from pipelines.mistakes import did_you_mean
 from pipelines.parsing import parse
 from pipelines.parsing_steps import LISTING

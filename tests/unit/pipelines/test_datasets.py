@@ -9,7 +9,7 @@ from loopback import Answer, Site, digest, site, zipped
 from pipelines.data.datasets import Documents, check_disjoint, documents, overlap, questions
 from pipelines.data.python_docs import halves
 from pipelines.errors import DataError, SourceError
-from pipelines.fields import BuiltinData, DataSource, HfData, PackageData, PathData
+from pipelines.fields.data import BuiltinData, DataSource, HfData, PackageData, PathData
 from pipelines.progress import Silent
 
 WORDS = [f"w{number}" for number in range(2_000)]

@@ -7,7 +7,7 @@ import pytest
 from fetching import Drawn, failure, fetched, names
 from loopback import GGUF, Answer, Site, closed_port, digest, safetensors, site
 
-from pipelines.fields import HfSource
+from pipelines.fields.source import HfSource
 from pipelines.sources import Fetched, SourceUnreachable, fetch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

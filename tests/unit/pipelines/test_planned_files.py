@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from configs import Folder, changed
-from pipelines.fields import HfSource, PackageSource, PathSource, UrlSource
+from pipelines.fields.source import HfSource, PackageSource, PathSource, UrlSource
 from pipelines.source_kind import kind_of_source
 
 SHA = "0" * 64

@@ -7,7 +7,7 @@ import pytest
 from loopback import digest, safetensors
 
 from pipelines.errors import SourceError
-from pipelines.fields import PathSource, PythonSource
+from pipelines.fields.source import PathSource, PythonSource
 from pipelines.progress import Silent
 from pipelines.sources import Fetched, fetch
 

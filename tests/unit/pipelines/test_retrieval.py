@@ -11,7 +11,8 @@ from pipelines.checking.metrics import measured_metrics
 from pipelines.config import LoadedConfig
 from pipelines.data.retrieval import read_retrieval, retrieval
 from pipelines.errors import ConfigErrors, DataError
-from pipelines.fields import Embeddings, PathData
+from pipelines.fields.data import PathData
+from pipelines.fields.evaluation import Embeddings
 from pipelines.parsing import parse
 from pipelines.progress import Silent
 

@@ -10,7 +10,7 @@ from loopback import GGUF, Answer, Site, digest, hf_folder, safetensors, site, z
 
 from pipelines.errors import StoreError
 from pipelines.fetching import downloads
-from pipelines.fields import PackageSource, PathSource
+from pipelines.fields.source import PackageSource, PathSource
 from pipelines.sources import Fetched, fetch
 
 AGAIN = "fetch or copy it again"

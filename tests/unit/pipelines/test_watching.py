@@ -13,7 +13,7 @@ from dummies import Bench
 from configs import RIGHT
 from pipelines.config import LoadedConfig
 from pipelines.errors import BudgetExceeded, SourceError, UserError
-from pipelines.fields import PathSource
+from pipelines.fields.source import PathSource
 from pipelines.outcome import Outcome
 from pipelines.parsing import parse
 from pipelines.watching.attempt import attempt, overrides_for
