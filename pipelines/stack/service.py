@@ -22,6 +22,24 @@ COLLECT_LATER = "import gc; gc.disable(); later = threading.Timer(20, gc.enable)
 """Importing a server makes no garbage, and looking for it takes a sixth of the time."""
 
 
+# What takes seconds to import and cannot work alone imports while the other comes up.
+READY_AHEAD = """
+import importlib, time
+from pipelines.stack.service import answers
+importlib.import_module({ahead!r})
+while not answers({needed!r}):
+    time.sleep({poll_s})
+"""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What has to answer before a service begins, and the module that it imports until then."""
+
+    health: str
+    ahead: str
+
+
 @dataclass(frozen=True)
 class Service:
     """What is started: `python -m module arguments`, well when `health` answers."""
@@ -32,6 +50,14 @@ class Service:
     health: str
     log: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    need: Need | None = None
+
+    @property
+    def code(self) -> str:
+        """What its interpreter is given."""
+        need = self.need
+        ready = READY_AHEAD.format(ahead=need.ahead, needed=need.health, poll_s=POLL_S) if need else ""
+        return TETHER + COLLECT_LATER + ready + run_module(self.module)
 
 
 class Child:
@@ -64,12 +90,17 @@ class Child:
             ToolFailed: the process ended, or the time is up; quotes its log.
         """
         deadline = time.monotonic() + limit_s
-        while not answers(self.service.health):
+        while not self.well:
             if self.exit_code is not None:
                 raise self._failure(f"ended with {self.exit_code} before it answered")
             if time.monotonic() > deadline:
                 raise self._failure(f"did not answer within {limit_s:g} s")
             time.sleep(POLL_S)
+
+    @property
+    def well(self) -> bool:
+        """Whether the health address answers now."""
+        return answers(self.service.health)
 
     def restart(self) -> None:
         """Start it anew after it ended; what is left of its group goes first."""
@@ -93,11 +124,10 @@ class Child:
             self._process.stdin.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        code = TETHER + COLLECT_LATER + run_module(self.service.module)
         self.service.log.parent.mkdir(parents=True, exist_ok=True)
         with self.service.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-P", "-c", code, *self.service.arguments],
+                [sys.executable, "-P", "-c", self.service.code, *self.service.arguments],
                 env={**os.environ, **self.service.variables},
                 stdin=subprocess.PIPE,
                 stdout=log,

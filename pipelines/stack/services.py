@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipelines.mlflow_process import database
 from pipelines.stack.running import Running, folder
-from pipelines.stack.service import Service
+from pipelines.stack.service import Need, Service
 
 POOL = "tapeout"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -133,4 +133,5 @@ def prefect_worker(places: Places) -> Service:
             "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
             "PREFECT_WORKER_WEBSERVER_PORT": str(places.worker_port),
         },
+        need=Need(stack.health["Prefect"], ahead="prefect.workers.process"),
     )

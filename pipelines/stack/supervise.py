@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines.home import try_lock
 from pipelines.stack.flow_runs import FlowRuns
 from pipelines.stack.running import Running, announce, lock, withdraw
-from pipelines.stack.service import Child, answers
+from pipelines.stack.service import POLL_S, Child, answers
 from pipelines.stack.services import Places, mlflow_server, prefect_server, prefect_worker
 
 LOOK_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -24,7 +24,7 @@ class AlreadyUp(Exception):
 
 @contextmanager
 def stack(places: Places, say: Callable[[str], None]) -> Iterator[tuple[Running, list[Child]]]:
-    """The stack, well, for the length of the block; the worker is started once Prefect answers.
+    """The stack, well, for the length of the block.
 
     Raises:
         AlreadyUp: a stack is up in this home.
@@ -36,9 +36,9 @@ def stack(places: Places, say: Callable[[str], None]) -> Iterator[tuple[Running,
         prefect = children.enter_context(Child(prefect_server(places)))
         mlflow = children.enter_context(Child(mlflow_server(places)))
         say("starting the Prefect server and MLflow")
-        prefect.wait_until_well()
+        _wait_for_a_core(prefect, mlflow)
         worker = children.enter_context(Child(prefect_worker(places)))
-        for child in (mlflow, worker):
+        for child in (prefect, mlflow, worker):
             child.wait_until_well()
         running = places.running(os.getpid())
         announce(places.home, running)
@@ -49,6 +49,12 @@ def stack(places: Places, say: Callable[[str], None]) -> Iterator[tuple[Running,
         finally:
             for child in reversed(started):
                 child.ask_to_stop()
+
+
+def _wait_for_a_core(*starting: Child) -> None:
+    """Return when one of them has come up, or ended: on two cores a third process would only delay them."""
+    while not any(child.well or child.exit_code is not None for child in starting):
+        time.sleep(POLL_S)
 
 
 @contextmanager
