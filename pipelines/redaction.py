@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-from pydantic import BaseModel
+from stages.base import Frozen
 
 REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 SHORTEST = 6  # a shorter value is no secret, and taking it out would mangle ordinary text
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound=Frozen)
 
 
 def secrets_of(config_text: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -10,8 +10,8 @@ from pipelines.planner.binding import Label
 from pipelines.planner.choosing import Nearest
 from pipelines.planner.levers import Left, Pulled
 from pipelines.planner.options import Weighed
-from pipelines.planner.values import Frozen
 from pipelines.planner.workload import Goals, Limits, Workload
+from stages.base import Frozen
 
 Verdict = Literal["FEASIBLE", "WARM_ONLY", "INFEASIBLE"]
 

@@ -10,7 +10,7 @@ from statistics import median
 
 from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.sightings import Sighting, compared
-from pipelines.planner.values import Frozen
+from stages.base import Frozen
 
 GOALS = {"size_bytes": (0.01, 0.02), "peak_memory_bytes": (0.05, 0.10), "decode_tokens_per_s": (0.15, 0.30),
          "tbt_p50_ms": (0.15, 0.30), "ttft_p50_ms": (0.30, 0.50), "perplexity": (0.1, 0.1)}  # fmt: skip

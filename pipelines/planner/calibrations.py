@@ -12,7 +12,7 @@ from pipelines.planner.efficiency import Efficiency, default
 from pipelines.planner.formats import Format, Prior, prior
 from pipelines.planner.hardware import Hardware
 from pipelines.planner.shapes import Decoder
-from pipelines.planner.values import Frozen
+from stages.base import Frozen
 
 NAME = "calibration.json"
 ANY_FORMAT = "*"

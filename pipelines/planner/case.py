@@ -9,8 +9,8 @@ from pydantic import Field
 from pipelines.planner.formats import Format
 from pipelines.planner.hardware import Hardware
 from pipelines.planner.shapes import Decoder
-from pipelines.planner.values import Frozen
 from pipelines.planner.workload import Goals, Limits, Workload
+from stages.base import Frozen
 
 EDGE_RESERVE = 1e9
 """Bytes that llama.cpp keeps beside weights and cache, in place of a GPU server's reserve."""

@@ -13,7 +13,7 @@ from pipelines.planner.case import Case, Option
 from pipelines.planner.costs import Costs
 from pipelines.planner.options import Weighed, batch_dollars, batch_hours, weigh_all
 from pipelines.planner.prediction import Prediction
-from pipelines.planner.values import Frozen
+from stages.base import Frozen
 
 PLANNER_ERROR = 0.15  # median error of throughput: less is no gain
 LEAST_SCALE = 1 / 64

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipelines.planner.formats import Format
 from pipelines.planner.hardware import Hardware
-from pipelines.planner.values import Frozen
+from stages.base import Frozen
 
 ENGINES = ("vllm", "sglang", "tensorrt-llm", "llama.cpp")
 INT4_PENALTY = 0.8

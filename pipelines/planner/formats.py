@@ -11,7 +11,7 @@ from pipelines.planner import gguf_types
 from pipelines.planner.formulas import group_bytes
 from pipelines.planner.hardware import Hardware, Kind
 from pipelines.planner.shapes import Decoder
-from pipelines.planner.values import ROOT, Frozen
+from stages.base import ROOT, Frozen
 
 FILE = ROOT / "targets" / "formats.yaml"
 WHOLE = ("bf16", "fp16", "f16")

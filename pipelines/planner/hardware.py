@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from pipelines.errors import UserError
 from pipelines.mistakes import did_you_mean, from_pydantic
-from pipelines.planner.values import ROOT, Frozen
+from stages.base import ROOT, Frozen
 
 CATALOGUE = ROOT / "targets" / "hardware.yaml"
 CYCLES_PER_S = 2.3e9  # of a server core under vector load; recalled

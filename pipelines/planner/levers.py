@@ -22,7 +22,7 @@ from pipelines.planner.options import (
     SPECULATION_BATCH,
 )
 from pipelines.planner.prediction import Prediction, predict
-from pipelines.planner.values import Frozen
+from stages.base import Frozen
 
 SPACE_BATCH = 32  # beyond it fewer bytes alone do not pay: L3a
 ALL: frozenset[Label] = frozenset({"capacity", "bandwidth", "compute", "prefill", "link"})

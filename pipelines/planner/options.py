@@ -10,7 +10,7 @@ from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.case import Case, Option
 from pipelines.planner.formats import Format, Prior, all_formats, whole_format
 from pipelines.planner.prediction import Prediction, predict
-from pipelines.planner.values import Frozen
+from stages.base import Frozen
 
 SPLITS = (1, 2, 4, 8)
 SGLANG_SHARE, PREFIX_SHARE = 0.6, 0.2

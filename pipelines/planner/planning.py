@@ -17,9 +17,9 @@ from pipelines.planner.options import batch_dollars, batch_hours, weigh_all
 from pipelines.planner.pipeline_block import stages_and_gates
 from pipelines.planner.prediction import Prediction
 from pipelines.planner.shapes import Decoder, Encoder, checked
-from pipelines.planner.values import Frozen
 from pipelines.planner.verdicts import choose, stop
 from pipelines.planner.workload import Goals, Limits, Workload
+from stages.base import Frozen
 
 SCALES = (("prompt x 1/2", (0.5, 1, 1)), ("prompt x 2", (2, 1, 1)), ("output x 1/2", (1, 0.5, 1)),
           ("output x 2", (1, 2, 1)), ("load x 1/2", (1, 1, 0.5)), ("load x 2", (1, 1, 2)))  # fmt: skip

@@ -10,7 +10,7 @@ from pipelines.planner.binding import Label, label_of
 from pipelines.planner.case import Case, Option, context_length
 from pipelines.planner.costs import Costs
 from pipelines.planner.efficiency import Efficiency
-from pipelines.planner.values import Frozen
+from stages.base import Frozen
 
 
 class Prediction(Frozen):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pipelines.errors import UserError
 from pipelines.mistakes import did_you_mean, from_pydantic
 from pipelines.planner.shapes import Decoder, Encoder, Model
-from pipelines.planner.values import ROOT
+from stages.base import ROOT, Refused
 
 KNOWN = ROOT / "targets" / "models.yaml"
 SHORT = {
@@ -149,7 +149,6 @@ def from_gguf(path: Path) -> Decoder:
         UserError: it is damaged, or no decoder.
     """
     from stages._gguf_header import read as header_of
-    from stages.base import Refused
 
     try:
         header = header_of(path)

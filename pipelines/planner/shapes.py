@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipelines.errors import UserError
-from pipelines.planner.values import Frozen
+from stages.base import Frozen
 
 CHECKPOINT_TOLERANCE = 0.02
 NORM_BYTES = 4

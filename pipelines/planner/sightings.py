@@ -15,8 +15,8 @@ from pipelines.planner.formats import Format
 from pipelines.planner.gguf_types import BASE, VOCABULARY_BYTES
 from pipelines.planner.hardware import Hardware
 from pipelines.planner.shapes import Decoder
-from pipelines.planner.values import Frozen
 from pipelines.planner.workload import Goals, Limits, Workload
+from stages.base import Frozen
 
 if TYPE_CHECKING:
     from pipelines.measures import Metric

@@ -13,7 +13,7 @@ from pipelines.mistakes import did_you_mean
 from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.planning import Question, verdict_of
 from pipelines.planner.shapes import Encoder
-from pipelines.planner.values import Frozen
+from stages.base import Frozen
 
 AXES = {
     "prompt_length": "prompt",

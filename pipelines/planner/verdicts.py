@@ -9,7 +9,7 @@ from pipelines.planner.case import Case
 from pipelines.planner.choosing import PLANNER_ERROR
 from pipelines.planner.options import Weighed, batch_hours
 from pipelines.planner.prediction import Prediction
-from pipelines.planner.values import Frozen
+from stages.base import Frozen
 
 MOSTLY_SPENT = 0.8
 """Share of the quality budget from which on it is what stops."""

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from pipelines.planner.values import Frozen
+from stages.base import Frozen
 
 Objective = Literal["slo", "cost", "batch"]
 ABSURD_TTFT_MS, ABSURD_TBT_MS = (20.0, 60_000.0), (1.0, 10_000.0)
