@@ -60,7 +60,7 @@ def fragile(weights: Weights) -> Weights:
 
 
 def hesitant(weights: Weights, share: float) -> Weights:
-    """Weights that answer 0 to that share of the images, so that a lesser share is a better model."""
+    """Weights that answer 0 to that share of the images, so that, down to the tenth that are zeros, less is better."""
     pixels, _ = digits()
     answers = logits(weights, pixels)
     short_of = answers[:, 1:].max(axis=1) - answers[:, 0]
