@@ -29,7 +29,7 @@ from pipelines.stack.services import Places, mlflow_server, prefect_server
 
 __all__ = ["home", "tapeout"]
 TAPEOUT = str(Path(sys.executable).parent / "tapeout")
-LIMIT_S = 120.0
+LIMIT_S = 180
 UP = Running(1, "http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3", "sqlite:///a.db", "tapeout")
 
 
