@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench._processes import free_port
+from pipelines.stack.ports import free_port
 
 ACCOUNT, START_LIMIT_S = "postgres", 60.0
 INSTALLED = "usr/lib/postgresql"

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines.home import try_lock
 from pipelines.stack.flow_runs import FlowRuns
 from pipelines.stack.running import Running, announce, lock, withdraw
-from pipelines.stack.service import POLL_S, Child, answers
+from pipelines.stack.service import POLL_S, START_LIMIT_S, Child, answers
 from pipelines.stack.services import Places, mlflow_server, prefect_server, prefect_worker
 
 LOOK_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -52,8 +52,9 @@ def stack(places: Places, say: Callable[[str], None]) -> Iterator[tuple[Running,
 
 
 def _wait_for_a_core(*starting: Child) -> None:
-    """Return when one of them has come up, or ended: on two cores a third process would only delay them."""
-    while not any(child.well or child.exit_code is not None for child in starting):
+    """Return when one of them has come up, ended or hangs: on two cores a third process would only delay them."""
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline and not any(child.well or child.exit_code is not None for child in starting):
         time.sleep(POLL_S)
 
 

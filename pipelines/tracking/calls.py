@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,15 @@ def create(
     client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str], started_ms: int | None = None
 ) -> str:
     """The id of a new run."""
-    created = client.create_run(experiment, start_time=started_ms, run_name=name, tags=clipped(LONGEST_TAG, tags))
+    created = client.create_run(
+        experiment, start_time=started_ms, run_name=name[:LONGEST_NAME], tags=clipped(LONGEST_TAG, tags)
+    )
     return str(created.info.run_id)
+
+
+def at_step(metrics: Mapping[str, float], step: int = 0) -> Iterator[tuple[str, float, int]]:
+    """Metrics by name as `log` takes them, all of one step."""
+    return ((name, value, step) for name, value in metrics.items())
 
 
 def log(

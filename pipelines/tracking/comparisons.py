@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipelines.records import RunRecord
 from pipelines.reporting.methods import method_of
 from pipelines.tracking import statuses
-from pipelines.tracking.calls import LONGEST_NAME, LONGEST_TAG, clipped
+from pipelines.tracking.calls import at_step, create, log
 from pipelines.tracking.connection import connect
 from pipelines.tracking.lines import Comparing, Tracked
 from pipelines.tracking.metrics import stage_metrics
@@ -29,8 +29,8 @@ def compare(comparing: Comparing, answer: Callable[[Tracked], None]) -> None:
     """
     connection = connect(comparing.home)
     client, experiment = connection.client, connection.experiment(EXPERIMENT)
-    name = " / ".join(record.name for record in comparing.records)[:LONGEST_NAME]
-    parent = client.create_run(experiment, run_name=name).info.run_id
+    name = " / ".join(record.name for record in comparing.records)
+    parent = create(client, experiment, name, {})
     for record in comparing.records:
         _child(client, experiment, parent, record)
     with TemporaryDirectory() as folder:
@@ -41,10 +41,8 @@ def compare(comparing: Comparing, answer: Callable[[Tracked], None]) -> None:
 
 
 def _child(client: MlflowClient, experiment: str, parent: str, record: RunRecord) -> None:
-    tags = clipped(LONGEST_TAG, _tags(record)) | {"mlflow.parentRunId": parent}
-    run = client.create_run(experiment, run_name=record.name, tags=tags).info.run_id
-    for name, value in _metrics(record).items():
-        client.log_metric(run, name, value)
+    run = create(client, experiment, record.name, _tags(record) | {"mlflow.parentRunId": parent})
+    log(client, run, {}, at_step(_metrics(record)))
     client.set_terminated(run, statuses.RUN[record.status])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.searching.trials import Trial
 from pipelines.tracking import statuses
-from pipelines.tracking.calls import LONGEST_NAME, LONGEST_PARAM, LONGEST_TAG, clipped
+from pipelines.tracking.calls import at_step, create, log
 from pipelines.tracking.connection import connect
 from pipelines.tracking.lines import Line, Searched, Searching, Tracked, Tried
 from pipelines.tracking.params import flat
@@ -44,22 +44,18 @@ def _parent(opening: Searching, client: MlflowClient, experiment: str) -> str:
         else:
             return opening.resumes
     tags = {"search": "true", "config": opening.config_path, "mlflow.source.name": opening.config_path}
-    run = client.create_run(experiment, run_name=f"search-{opening.started[11:19].replace(':', '')}", tags=tags)
-    client.log_text(run.info.run_id, opening.config_text, "config.yaml")
-    return str(run.info.run_id)
+    run = create(client, experiment, f"search-{opening.started[11:19].replace(':', '')}", tags)
+    client.log_text(run, opening.config_text, "config.yaml")
+    return run
 
 
 def _child(client: MlflowClient, experiment: str, parent: str, trial: Trial) -> None:
-    from mlflow.entities import Metric, Param
-
     told = {"verdict": trial.verdict, "look": trial.look, "reason": trial.reason, "label": trial.label}
     told |= {"mlflow.parentRunId": parent, "artifact_digest": trial.artifact or ""}
-    tags = clipped(LONGEST_TAG, {name: text for name, text in told.items() if text})
-    run = client.create_run(experiment, run_name=f"{trial.number}-{trial.label}"[:LONGEST_NAME], tags=tags)
-    params = clipped(LONGEST_PARAM, flat("", trial.point))
-    metrics = [Metric(name, value, 0, 0) for name, value in _metrics(trial).items()]
-    client.log_batch(run.info.run_id, metrics=metrics, params=[Param(*item) for item in params.items()])
-    client.set_terminated(run.info.run_id, statuses.TRIAL[trial.verdict])
+    tags = {name: text for name, text in told.items() if text}
+    run = create(client, experiment, f"{trial.number}-{trial.label}", tags)
+    log(client, run, flat("", trial.point), at_step(_metrics(trial)))
+    client.set_terminated(run, statuses.TRIAL[trial.verdict])
 
 
 def _metrics(trial: Trial) -> dict[str, float]:
@@ -72,13 +68,9 @@ def _finish(client: MlflowClient, parent: str, line: Searched) -> None:
     record = line.record
     chosen = record.trial(record.chosen) if record.chosen is not None else None
     told = {"verdict": record.status, "stopped": record.stopped, "chosen": chosen.label if chosen else ""}
-    for name, text in told.items():
-        if text:
-            client.set_tag(parent, name, text[:LONGEST_TAG])
     found = {name: interval.value for name, interval in chosen.figures.items()} if chosen else {}
     counts = {"trials": len(record.trials), "front": len(record.front), "seconds": record.seconds}
-    for name, value in (found | counts).items():
-        client.log_metric(parent, name, value)
+    log(client, parent, {}, at_step(found | counts), {name: text for name, text in told.items() if text})
     for file in sorted(Path(line.folder).glob("*")):
         if file.suffix in {".json", ".png", ".yaml"}:
             client.log_artifact(parent, str(file))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipelines.records import StageRecord
 from pipelines.redaction import redact
 from pipelines.tracking import statuses
-from pipelines.tracking.calls import create, log
+from pipelines.tracking.calls import at_step, create, log
 from pipelines.tracking.lines import Learning
 from pipelines.tracking.metrics import stage_metrics
 from pipelines.tracking.params import stage_params
@@ -32,8 +32,7 @@ class StageRuns:
         """A stage ended: what it was given, what came out, and its log."""
         tags = stage_tags(record)
         run_id = self._learning.pop(record.index, None) or self._nested(record.index, record.stage)
-        metrics = ((name, value, 0) for name, value in stage_metrics(record).items())
-        log(self._client, run_id, stage_params(record), metrics, tags)
+        log(self._client, run_id, stage_params(record), at_step(stage_metrics(record)), tags)
         self._client.set_terminated(run_id, statuses.STAGE[record.status])
         if record.log and record.log.is_file():
             self._client.log_text(run_id, redact(tail(record.log), self._secrets), f"logs/{record.log.name}")
@@ -42,8 +41,7 @@ class StageRuns:
         """One more point of the curves of a stage that trains, to be looked at while it does."""
         if point.index not in self._learning:
             self._learning[point.index] = self._nested(point.index, point.stage)
-        metrics = ((name, value, point.step) for name, value in point.values.items())
-        log(self._client, self._learning[point.index], {}, metrics)
+        log(self._client, self._learning[point.index], {}, at_step(point.values, point.step))
 
     def end_learning(self) -> None:
         """A stage of which no record came was killed in its training."""

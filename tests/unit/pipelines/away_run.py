@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from dummies import Bench
@@ -31,11 +32,11 @@ class Disturbed(InlineRunner):
 
 def main() -> None:
     folder, server = Path(sys.argv[1]), int(sys.argv[2])
-    bench, gone = Bench(folder), []
+    bench = Bench(folder)
 
     def away() -> None:
-        if not gone:
-            gone.append(os.kill(server, signal.SIGKILL))
+        with suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
 
     pipeline, ending = bench.pipeline(runner=Disturbed(away)), Ending(folder / "run", folder / "dist")
     ending.folder.mkdir()
