@@ -11,6 +11,7 @@ from stages._distillation import Direction, Said, Weights, divergence
 from stages._fitting import Score
 from stages._hidden import HiddenLoss
 from stages._teacher_text import TeacherText
+from stages._team import ALONE, Team
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,13 +57,15 @@ class TextWork:
     direction: Direction
     precision: Precision
     hidden: HiddenLoss | None = None
+    team: Team = ALONE
     metric: ClassVar[str] = "perplexity"
 
     def backward(self, step: int) -> float:
-        """Leave the step's gradients; its mean loss, in nats a token."""
+        """Leave the gradients of this process's part of the step; its part of the mean loss, in nats a token."""
         self.student.train()
         rows = self.batches.rows(step)
-        return sum(self._part(part, len(part) / len(rows)) for part in self.batches.parts(rows))
+        own = self.team.share(self.batches.parts(rows))
+        return sum(self._part(part, len(part) / len(rows)) for part in own)
 
     def score(self) -> Score:
         """Perplexity, and mean loss a token, of the held-out windows."""
@@ -71,10 +74,10 @@ class TextWork:
         self.student.eval()
         total = 0.0
         with torch.inference_mode(), self._casting():
-            for rows in self.batches.parts(self.batches.held_out):
+            for rows in self.team.share(self.batches.parts(self.batches.held_out)):
                 given = self._given(rows)
                 total += float(_likelihood(self.student(given, use_cache=False).logits, given)) * len(rows)
-        loss = total / len(self.batches.held_out)
+        loss = self.team.total(total) / len(self.batches.held_out)
         return Score(metric=exp(min(loss, 100)), loss=loss)
 
     def _part(self, rows: NDArray[np.int64], share: float) -> float:
@@ -94,7 +97,7 @@ class TextWork:
         loss: Any = 0.0
         if self.weights.logits:
             said = self.said.of(rows)
-            flat = Said(said.ids.flatten(0, 1), said.logp.flatten(0, 1))
+            flat = Said(*(each.flatten(0, 1).to(self.team.device) for each in (said.ids, said.logp)))
             answers = logits[:, :-1].flatten(0, 1)
             loss = loss + self.weights.logits * divergence(answers, flat, self.temperature, self.direction)
         if self.weights.labels:
@@ -104,12 +107,13 @@ class TextWork:
     def _given(self, rows: NDArray[np.int64]) -> Any:
         import torch
 
-        return torch.from_numpy(self.batches.windows[rows])
+        return torch.from_numpy(self.batches.windows[rows]).to(self.team.device)
 
     def _casting(self) -> Any:
         import torch
 
-        return torch.autocast("cpu", dtype=torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+        kind = torch.device(self.team.device).type
+        return torch.autocast(kind, dtype=torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
 
 
 def _likelihood(logits: Any, given: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from stages._curve import Curve, no_curve
+from stages._team import ALONE, Team
 from stages.base import Frozen, Refused, Table
 
 _STATE, _BEST = "checkpoint.pt", "best.pt"
@@ -68,11 +69,11 @@ class Work(Protocol):
         ...
 
     def backward(self, step: int) -> float:
-        """Leave the gradients of one step in the weights; the step's loss."""
+        """Leave the gradients of one step in the weights, or this process's share of them; of the step's loss, too."""
         ...
 
     def score(self) -> Score:
-        """Of the held-out part."""
+        """Of the held-out part, the same in every process."""
         ...
 
 
@@ -107,7 +108,16 @@ class Fit(Frozen):
         return ()
 
 
-def fit(module: Any, work: Work, plan: Plan, folder: Path, seed: int, moved: Moved, curve: Curve = no_curve) -> Fit:
+def fit(
+    module: Any,
+    work: Work,
+    plan: Plan,
+    folder: Path,
+    seed: int,
+    moved: Moved,
+    curve: Curve = no_curve,
+    team: Team = ALONE,
+) -> Fit:
     """Train in place, and leave the weights that did best on the held-out part. `folder` keeps checkpoints.
 
     `curve` hears of `train_loss` up to 200 times, and of each look at the held-out part; of the looks of a run that was
@@ -118,9 +128,8 @@ def fit(module: Any, work: Work, plan: Plan, folder: Path, seed: int, moved: Mov
     """
     import torch
 
-    torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
-    run = _Run(module, work, plan, folder, curve)
+    run = _Run(module, work, plan, folder, seed, curve, team)
     if not run.resume():
         run.begin()
     while run.step < plan.steps and not run.done:
@@ -131,10 +140,11 @@ def fit(module: Any, work: Work, plan: Plan, folder: Path, seed: int, moved: Mov
 class _Run:
     """Mutable for the length of `fit`: the weights, the optimizer's state, and where it is."""
 
-    def __init__(self, module: Any, work: Work, plan: Plan, folder: Path, curve: Curve) -> None:
+    def __init__(self, module: Any, work: Work, plan: Plan, folder: Path, seed: int, curve: Curve, team: Team) -> None:
         import torch
 
-        self._module, self._work, self._plan, self._folder, self._tell = module, work, plan, folder, curve
+        self._module, self._work, self._plan, self._folder = module, work, plan, folder
+        self._seed, self._tell, self._team = seed, curve, team
         self._weights = [weights for weights in module.parameters() if weights.requires_grad]
         self._optimizer = torch.optim.AdamW(self._weights, lr=plan.learning_rate, weight_decay=plan.weight_decay)
         self.step, self._losses = 0, list[float]()
@@ -159,7 +169,9 @@ class _Run:
         for group in self._optimizer.param_groups:
             group["lr"] = self._plan.rate(self.step)
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._work.backward(self.step)
+        self._seed_step()
+        loss = self._team.total(self._work.backward(self.step))
+        self._team.add_gradients(self._weights)
         norm = float(torch.nn.utils.clip_grad_norm_(self._weights, self._plan.clip))
         self.step += 1
         if not math.isfinite(loss) or not math.isfinite(norm):
@@ -174,6 +186,13 @@ class _Run:
         if self.step % self._plan.checkpoint_every == 0:
             self._keep()
 
+    def _seed_step(self) -> None:
+        """What torch draws depends on the step, too: a run that goes on leaves out the same units."""
+        import numpy as np
+        import torch
+
+        torch.manual_seed(int(np.random.SeedSequence((self._seed, self.step, self._team.rank)).generate_state(1)[0]))
+
     def resume(self) -> bool:
         """Go on from the last checkpoint, if there is one."""
         import torch
@@ -181,10 +200,9 @@ class _Run:
         file = self._folder / _STATE
         if not file.is_file():
             return False
-        held = torch.load(file, weights_only=True)
+        held = torch.load(file, weights_only=True, map_location="cpu")
         self._module.load_state_dict(held["module"], strict=False)
         self._optimizer.load_state_dict(held["optimizer"])
-        torch.set_rng_state(held["random"])
         self.step, self._losses = held["step"], held["losses"]
         self._curve = [Point.model_validate(point) for point in held["curve"]]
         for point in self._curve:
@@ -202,7 +220,8 @@ class _Run:
                 f"lower `learning_rate`, which is {self._plan.learning_rate:g}",
             )
         if best != self.step or self._diverged is not None:
-            self._module.load_state_dict(torch.load(self._folder / _BEST, weights_only=True), strict=False)
+            held = torch.load(self._folder / _BEST, weights_only=True, map_location="cpu")
+            self._module.load_state_dict(held, strict=False)
         early = self._diverged is None and self.step < self._plan.steps
         return Fit(curve=tuple(self._curve), best=best, stopped_early=early, diverged=self._diverged)
 
@@ -231,12 +250,9 @@ class _Run:
         self._tell(point.step, {**train, **score})
 
     def _keep(self) -> None:
-        import torch
-
         held = {
             "module": self._state(),
             "optimizer": self._optimizer.state_dict(),
-            "random": torch.get_rng_state(),
             "step": self.step,
             "losses": self._losses,
             "curve": [point.model_dump() for point in self._curve],
@@ -253,6 +269,8 @@ class _Run:
         """Whole or not at all: a kill between the two leaves what was there."""
         import torch
 
+        if not self._team.first:
+            return
         beside = self._folder / f"{name}.new"
         torch.save(held, beside)
         beside.replace(self._folder / name)

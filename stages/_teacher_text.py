@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages._distillation import Said, said
+from stages._team import ALONE, Team
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,20 +33,17 @@ class TeacherText:
         top_k: int,
         temperature: float,
         moved: Moved,
+        team: Team = ALONE,
     ) -> TeacherText:
-        """Ask for what is not there yet; the teacher is loaded only for that."""
-        import torch
-
-        missing = [start for start in range(0, len(windows), _SHARD) if not _file(folder, start).is_file()]
-        if not missing:
-            return cls(folder)
-        network = teacher()
-        for number, start in enumerate(missing):
-            moved(number, len(missing), "parts of the text, by the teacher")
-            with torch.inference_mode():
-                given = torch.from_numpy(windows[start : start + _SHARD])
-                answers = said(network(given, use_cache=False).logits[:, :-1], top_k, temperature)
-            _keep(answers, _file(folder, start))
+        """Ask for what is not there yet, each process of a team for its share; the teacher is loaded only for that."""
+        own = team.share(range(0, len(windows), _SHARD))
+        if missing := [start for start in own if not _file(folder, start).is_file()]:
+            network = teacher()
+            for number, start in enumerate(missing):
+                moved(number, len(missing), "parts of the text, by the teacher")
+                answers = _answers(network, windows[start : start + _SHARD], top_k, temperature, team.device)
+                _keep(answers, _file(folder, start))
+        team.wait()
         return cls(folder)
 
     def of(self, rows: NDArray[np.int64]) -> Said:
@@ -70,9 +68,17 @@ def _file(folder: Path, start: int) -> Path:
     return folder / f"teacher-{start:07}.pt"
 
 
+def _answers(network: Any, windows: NDArray[np.int64], top_k: int, temperature: float, device: str) -> Said:
+    import torch
+
+    with torch.inference_mode():
+        given = torch.from_numpy(windows).to(device)
+        return said(network(given, use_cache=False).logits[:, :-1], top_k, temperature)
+
+
 def _keep(answers: Said, file: Path) -> None:
     import torch
 
     beside = file.with_suffix(".new")
-    torch.save({"ids": answers.ids.to(torch.int32), "logp": answers.logp}, beside)
+    torch.save({"ids": answers.ids.to("cpu", torch.int32), "logp": answers.logp.cpu()}, beside)
     beside.replace(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,6 +14,7 @@ from pydantic import Field, JsonValue, model_validator
 from stages._calibration import TRAINING
 from stages._calibration_text import KIND, SEPARATOR, CalibrationText
 from stages._causal_lm import load_lm, load_tokenizer, save_lm
+from stages._cuda import without_cuda
 from stages._curve import curve_of
 from stages._distill_text import Batches, Precision, TextWork
 from stages._distillation import TEACHER, Direction, Weights
@@ -20,6 +22,8 @@ from stages._fitting import Fit, Plan, fit
 from stages._hidden import HiddenLoss, paired, projections
 from stages._lora import Adapters, Lora
 from stages._teacher_text import TeacherText
+from stages._team import Team
+from stages._team_start import Device, together
 from stages.base import Artifact, Context, Produced, Refused, Stage
 
 _TOKENIZER = "tokenizer.json"
@@ -57,6 +61,8 @@ class DistillLlm(Stage):
     validate_every: int = Field(20, ge=1, description="steps between looks at their perplexity; the best is kept")
     patience: int = Field(0, ge=0, description="looks without a better one until it stops; 0: never")
     checkpoint_every: int = Field(20, ge=1, description="steps between checkpoints that a killed run goes on from")
+    device: Device = Field("auto", description="`auto`: CUDA where there is a GPU")
+    devices: int = Field(1, ge=1, description="GPUs, or processes on the CPU, that share each step's calls")
 
     @model_validator(mode="after")
     def _learns(self) -> DistillLlm:
@@ -64,12 +70,18 @@ class DistillLlm(Stage):
             raise ValueError("every weight is 0: set `logits`, `labels`, `hidden` or `attention`")
         if self.lora and self.frozen:
             raise ValueError("`lora` trains nothing but adapters: leave `frozen` out")
+        if self.devices > -(-self.batch // self.micro_batch):
+            raise ValueError("`devices`: a step has fewer calls than that: raise `batch`, or lower `micro_batch`")
         return self
 
     @property
     def environment(self) -> str:
         """Adapters come from a library that the others do without."""
         return "peft" if self.lora else type(self).env
+
+    def unavailable(self) -> str | None:
+        """Whether a GPU was asked for where none is."""
+        return without_cuda() if self.device == "cuda" else None
 
     def needs(self) -> frozenset[str]:
         """Text to train on, and the teacher."""
@@ -79,29 +91,34 @@ class DistillLlm(Stage):
         """Write the folder with the weights that did best on the held-out windows.
 
         Raises:
-            Refused: another vocabulary than the teacher's, no or too little text, unknown `lora.targets`, or a loss
-                that went out of bounds.
+            Refused: another vocabulary than the teacher's, no or too little text, unknown `lora.targets`, fewer devices
+                than asked for, or a loss that went out of bounds.
         """
         teacher = context.inputs[TEACHER]
         _refuse_other_vocabulary(model.path, teacher.path)
         batches = self._batches(_text(context), load_tokenizer(model.path), context.seed)
-        student = load_lm(model.path, context.threads)
-        folder = context.resume
-        load = partial(load_lm, teacher.path, context.threads)
-        asked = self.top_k, self.temperature, context.progress
-        said = TeacherText.asked(folder, load, batches.windows, *asked) if self.logits else TeacherText(folder)
+        with together(self, model, context, self.device, self.devices) as team:
+            return self._trained(model, teacher, batches, context, team)
+
+    def _trained(self, model: Artifact, teacher: Artifact, batches: Batches, context: Context, team: Team) -> Produced:
+        """In each process of the team; the first writes the result."""
+        folder, load = context.resume, partial(_loaded, team=team, threads=context.threads)
+        student, load_teacher = load(model.path), partial(load, teacher.path)
+        asked = self.top_k, self.temperature, context.progress, team
+        said = TeacherText.asked(folder, load_teacher, batches.windows, *asked) if self.logits else TeacherText(folder)
         adapters = Adapters.into(student, self.lora, context.seed) if self.lora else None
         if self.frozen:
             student.get_input_embeddings().weight.requires_grad_(False)
-        hidden = self._hidden(student, load, model) if self.hidden or self.attention else None
+        hidden = self._hidden(student, load_teacher, model, context.seed) if self.hidden or self.attention else None
         weights = Weights(**self.model_dump(include=set(Weights.model_fields)))
-        work = TextWork(student, said, batches, weights, self.temperature, self.divergence, self.precision, hidden)
-        fitted = fit(
-            _learning(student, hidden), work, self._plan(), folder, context.seed, context.progress, curve_of(context)
-        )
-        told: dict[str, JsonValue] = {"lora": adapters.facts()} if adapters else {}
-        save_lm((adapters.merge() if adapters else student).eval(), model.path, context.out)
-        return self._produced(model, teacher, fitted, told)
+        how = weights, self.temperature, self.divergence, self.precision, hidden, team
+        told = context.progress, curve_of(context), team
+        learning = _learning(student, hidden).to(team.device)
+        fitted = fit(learning, TextWork(student, said, batches, *how), self._plan(), folder, context.seed, *told)
+        facts: dict[str, JsonValue] = {"lora": adapters.facts()} if adapters else {}
+        if team.first:
+            save_lm((adapters.merge() if adapters else student).eval(), model.path, context.out)
+        return self._produced(model, teacher, fitted, facts)
 
     def _plan(self) -> Plan:
         own = self.model_dump(include=set(Plan.model_fields))
@@ -126,8 +143,11 @@ class DistillLlm(Stage):
         held = np.unique(np.linspace(0, used - 1, self.held_out).round().astype(np.int64))
         return Batches(windows, held, self.batch, self.micro_batch, seed)
 
-    def _hidden(self, student: Any, load: Any, model: Artifact) -> HiddenLoss:
+    def _hidden(self, student: Any, load: Callable[[], Any], model: Artifact, seed: int) -> HiddenLoss:
+        import torch
+
         teacher = load()
+        torch.manual_seed(seed)  # for the projections: the same in every process
         if self.attention:
             for network in (student, teacher):
                 network.set_attn_implementation("eager")  # the others give no attention probabilities
@@ -150,6 +170,11 @@ class DistillLlm(Stage):
         notes = [*fitted.notes(), *_not_smaller(model, teacher)]
         facts = {**model.facts, "precision": "float32", "distillation": told}
         return Produced(facts=facts, notes=tuple(notes), tables=(fitted.table("perplexity"),))
+
+
+def _loaded(folder: Path, team: Team, threads: int) -> Any:
+    """On this process's device, with its share of the threads."""
+    return load_lm(folder, max(1, threads // team.size)).to(team.device)
 
 
 def _learning(student: Any, hidden: HiddenLoss | None) -> Any:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from stages import _cuda
 from stages.distill_llm import DistillLlm
 
 
@@ -14,3 +15,17 @@ def test_adapters_are_trained_in_an_environment_of_their_own() -> None:
 def test_adapters_and_frozen_embeddings_are_one_too_many() -> None:
     with pytest.raises(ValidationError, match="`lora` trains nothing but adapters: leave `frozen` out"):
         DistillLlm.model_validate({"lora": {}, "frozen": ["embeddings"]})
+
+
+def test_more_devices_than_a_step_has_calls_have_nothing_to_do() -> None:
+    DistillLlm.model_validate({"batch": 8, "micro_batch": 3, "devices": 3})
+    with pytest.raises(
+        ValidationError, match="a step has fewer calls than that: raise `batch`, or lower `micro_batch`"
+    ):
+        DistillLlm.model_validate({"batch": 8, "micro_batch": 3, "devices": 4})
+
+
+def test_a_gpu_is_missed_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cuda, "DEVICE_NODES", ())
+    assert DistillLlm().unavailable() is None
+    assert (DistillLlm.model_validate({"device": "cuda"}).unavailable() or "").startswith("there is no NVIDIA device")
