@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stages._fitting import Score
+from stages._looks import Score
 from stages._tokens import TEXT, Tokens
 
 Rows = NDArray[np.int64]

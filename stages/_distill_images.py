@@ -12,7 +12,7 @@ from stages._augmentation import Augmentation
 from stages._distillation import Direction, Weights, divergence, said
 from stages._examples import Examples
 from stages._feature_loss import FeatureLoss
-from stages._fitting import Score
+from stages._looks import Score
 from stages._torch_model import outputs
 from stages.base import Refused
 

@@ -8,8 +8,8 @@ from math import exp
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stages._distillation import Direction, Said, Weights, divergence
-from stages._fitting import Score
 from stages._hidden import HiddenLoss
+from stages._looks import Score
 from stages._teacher_text import TeacherText
 from stages._team import ALONE, Team
 

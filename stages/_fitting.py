@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import Field
-
 from stages._curve import Curve, no_curve
+from stages._looks import Fit, Point, Score
 from stages._team import ALONE, Team
-from stages.base import Frozen, Refused, Table
+from stages._training_files import TrainingFiles
+from stages.base import Frozen, Refused
 
-_STATE, _BEST = "checkpoint.pt", "best.pt"
-_ROWS = 12  # of the curve's table
 _POINTS = 200  # of the curve that is followed from outside
 _WORSE = 4.0  # times the best held-out loss: no noise any more
 Moved = Callable[[float, float, str], None]
@@ -41,25 +39,6 @@ class Plan(Frozen):
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
-class Score(Frozen):
-    """Of the held-out part: what is compared first, and the loss that decides between equals. Less is better."""
-
-    metric: float
-    loss: float
-
-    def better(self, other: Score) -> bool:
-        """Whether this is the one to keep."""
-        return (self.metric, self.loss) < (other.metric, other.loss)
-
-
-class Point(Frozen):
-    """A look at the held-out part after so many steps; `train` is the mean loss of the steps since the one before."""
-
-    step: int
-    train: float | None
-    score: Score
-
-
 class Work(Protocol):
     """What is learnt, of which the loop knows nothing. Everything drawn depends on the step's number alone."""
 
@@ -75,37 +54,6 @@ class Work(Protocol):
     def score(self) -> Score:
         """Of the held-out part, the same in every process."""
         ...
-
-
-class Fit(Frozen):
-    """How it went. `diverged` is the step at which the loss went out of bounds, if it did."""
-
-    curve: tuple[Point, ...] = Field(min_length=1)
-    best: int
-    stopped_early: bool = False
-    diverged: int | None = None
-
-    def table(self, metric: str) -> Table:
-        """The curve, thinned out to a dozen rows, its first and best and last among them."""
-        every = max(1, math.ceil(len(self.curve) / _ROWS))
-        shown = [
-            point
-            for number, point in enumerate(self.curve)
-            if number % every == 0 or point.step == self.best or point is self.curve[-1]
-        ]
-        rows = tuple(
-            (f"{point.step}{' (kept)' if point.step == self.best else ''}", _shown(point.train), *_scores(point))
-            for point in shown
-        )
-        return Table(title="Training", header=("step", "loss", f"held out: {metric}", "held out: loss"), rows=rows)
-
-    def notes(self) -> tuple[str, ...]:
-        """What a reader must know."""
-        if self.diverged is not None:
-            return (f"training diverged at step {self.diverged}; the weights of step {self.best} were kept",)
-        if self.stopped_early:
-            return (f"stopped early at step {self.curve[-1].step}; the weights of step {self.best} were kept",)
-        return ()
 
 
 def fit(
@@ -143,8 +91,8 @@ class _Run:
     def __init__(self, module: Any, work: Work, plan: Plan, folder: Path, seed: int, curve: Curve, team: Team) -> None:
         import torch
 
-        self._module, self._work, self._plan, self._folder = module, work, plan, folder
-        self._seed, self._tell, self._team = seed, curve, team
+        self._work, self._plan, self._seed, self._tell, self._team = work, plan, seed, curve, team
+        self._files = TrainingFiles(module, folder, writes=team.first)
         self._weights = [weights for weights in module.parameters() if weights.requires_grad]
         self._optimizer = torch.optim.AdamW(self._weights, lr=plan.learning_rate, weight_decay=plan.weight_decay)
         self.step, self._losses = 0, list[float]()
@@ -195,14 +143,9 @@ class _Run:
 
     def resume(self) -> bool:
         """Go on from the last checkpoint, if there is one."""
-        import torch
-
-        file = self._folder / _STATE
-        if not file.is_file():
+        held = self._files.resumed(self._optimizer)
+        if held is None:
             return False
-        held = torch.load(file, weights_only=True, map_location="cpu")
-        self._module.load_state_dict(held["module"], strict=False)
-        self._optimizer.load_state_dict(held["optimizer"])
         self.step, self._losses = held["step"], held["losses"]
         self._curve = [Point.model_validate(point) for point in held["curve"]]
         for point in self._curve:
@@ -211,8 +154,6 @@ class _Run:
 
     def end(self) -> Fit:
         """The best weights into the module."""
-        import torch
-
         best = self._best().step
         if self._diverged is not None and best == 0:
             raise Refused(
@@ -220,8 +161,7 @@ class _Run:
                 f"lower `learning_rate`, which is {self._plan.learning_rate:g}",
             )
         if best != self.step or self._diverged is not None:
-            held = torch.load(self._folder / _BEST, weights_only=True, map_location="cpu")
-            self._module.load_state_dict(held, strict=False)
+            self._files.restore_best()
         early = self._diverged is None and self.step < self._plan.steps
         return Fit(curve=tuple(self._curve), best=best, stopped_early=early, diverged=self._diverged)
 
@@ -241,7 +181,7 @@ class _Run:
         self._curve.append(Point(step=self.step, train=mean, score=score))
         self._tell_look(self._curve[-1])
         if self._best().step == self.step:
-            self._write(self._state(), _BEST)
+            self._files.keep_best()
 
     def _tell_look(self, point: Point) -> None:
         """The mean of the losses since the look before has a name of its own: they are not on one scale."""
@@ -250,39 +190,9 @@ class _Run:
         self._tell(point.step, {**train, **score})
 
     def _keep(self) -> None:
-        held = {
-            "module": self._state(),
-            "optimizer": self._optimizer.state_dict(),
-            "step": self.step,
-            "losses": self._losses,
-            "curve": [point.model_dump() for point in self._curve],
-        }
-        self._write(held, _STATE)
-
-    def _state(self) -> dict[str, Any]:
-        """What steps change: frozen weights are where they came from, and beside adapters they are nearly all."""
-        named = self._module.named_parameters(remove_duplicate=False)
-        frozen = {name for name, weights in named if not weights.requires_grad}
-        return {name: value for name, value in self._module.state_dict().items() if name not in frozen}
-
-    def _write(self, held: Any, name: str) -> None:
-        """Whole or not at all: a kill between the two leaves what was there."""
-        import torch
-
-        if not self._team.first:
-            return
-        beside = self._folder / f"{name}.new"
-        torch.save(held, beside)
-        beside.replace(self._folder / name)
+        curve = [point.model_dump() for point in self._curve]
+        self._files.keep(self._optimizer, {"step": self.step, "losses": self._losses, "curve": curve})
 
     def _told(self) -> str:
         loss = f", loss {self._losses[-1]:.3g}" if self._losses else ""
         return f"steps{loss}, held out {self._best().score.metric:.4g}"
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _scores(point: Point) -> tuple[str, str]:
-    return f"{point.score.metric:.4g}", f"{point.score.loss:.4g}"

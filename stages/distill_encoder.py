@@ -12,9 +12,10 @@ from stages._causal_lm import keep_layers
 from stages._curve import curve_of
 from stages._distill_embeddings import EmbeddingWork
 from stages._distillation import TEACHER
-from stages._fitting import Fit, Plan, fit
+from stages._fitting import Plan, fit
 from stages._hf_model import is_encoder, save
 from stages._hidden import paired
+from stages._looks import Fit
 from stages._tokens import NAME, Tokens
 from stages._torch_model import load
 from stages.base import Artifact, Context, Produced, Refused, Stage

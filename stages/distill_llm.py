@@ -18,8 +18,9 @@ from stages._cuda import without_cuda
 from stages._curve import curve_of
 from stages._distill_text import Batches, Precision, TextWork
 from stages._distillation import TEACHER, Direction, Weights
-from stages._fitting import Fit, Plan, fit
+from stages._fitting import Plan, fit
 from stages._hidden import HiddenLoss, paired, projections
+from stages._looks import Fit
 from stages._lora import Adapters, Lora
 from stages._teacher_text import TeacherText
 from stages._team import Team

@@ -13,7 +13,8 @@ from stages._curve import curve_of
 from stages._distill_images import ImageWork, Sets, answers_of, given, refuse_other_classes
 from stages._distillation import TEACHER, Weights
 from stages._examples import Examples
-from stages._fitting import Fit, Plan, fit
+from stages._fitting import Plan, fit
+from stages._looks import Fit
 from stages._torch_model import load, save
 from stages.base import Artifact, Context, Produced, Stage
 

@@ -43,6 +43,7 @@ def loaded(folder: Path) -> LlamaForCausalLM:
 
 def trained(model: Artifact, steps: int = 40) -> Artifact:
     """The model once it knows the text, in place: a layer of it is then worth something."""
+    torch.set_num_threads(1)  # several wait for one another longer than they compute, on a busy machine for minutes
     network, tokenizer = loaded(model.path), Tokenizer.from_file(str(model.path / "tokenizer.json"))
     ids = tokenizer.encode(TEXT * 8).ids
     rows = torch.tensor([ids[start : start + 32] for start in range(8)])
