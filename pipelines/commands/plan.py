@@ -136,11 +136,10 @@ def _answer(model: str, question: Question, given: dict[str, Any]) -> None:
 
         click.echo(explain(given["explain"], plan))
     else:
-        from rich.console import Console
-
         from pipelines.planner.showing import show
+        from pipelines.reporting.output import standard_output
 
-        show(plan, Console(), given["whole"])
+        show(plan, standard_output(), given["whole"])
     _write(plan, model, given)
 
 
@@ -174,11 +173,10 @@ def written(path: Path, write: Callable[[], Written]) -> Written:
 
 
 def _sweep(question: Question, given: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from pipelines.home import home
     from pipelines.planner import sweep
     from pipelines.planner.calibrations import load
+    from pipelines.reporting.output import standard_output
 
     over = sweep.axes(given["sweep"])
     sweep.check(question, over)
@@ -186,7 +184,7 @@ def _sweep(question: Question, given: dict[str, Any]) -> None:
     if given["as_json"]:
         click.echo("[" + ",\n".join(cell.model_dump_json() for cell in cells) + "]")
     else:
-        Console().print(sweep.table(over, cells))
+        standard_output().print(sweep.table(over, cells))
     title = f"{question.model.name} on {question.count} x {question.hardware.name}"
     written(given["plot"], lambda: given["plot"].write_bytes(sweep.picture(over, cells, title)))
     click.echo(f"wrote {given['plot']}", err=True)
@@ -195,12 +193,11 @@ def _sweep(question: Question, given: dict[str, Any]) -> None:
 def _from_runs(given: dict[str, Any]) -> None:
     import json
 
-    from rich.console import Console
-
     from pipelines.errors import UserError
     from pipelines.home import home
     from pipelines.planner import audit, calibrations, fitting
     from pipelines.planner.audit_table import audit_table
+    from pipelines.reporting.output import standard_output
 
     seen = audit.sightings_in(home() / "runs")
     if not seen:
@@ -220,4 +217,4 @@ def _from_runs(given: dict[str, Any]) -> None:
     if given["as_json"]:
         click.echo(json.dumps([{**row.model_dump(), "untrusted": row.untrusted} for row in rows], indent=1))
         return
-    Console().print(audit_table(rows, title))
+    standard_output().print(audit_table(rows, title))

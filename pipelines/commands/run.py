@@ -64,11 +64,10 @@ def command(
 
 
 def _show(outcome: Outcome) -> None:
-    from rich.console import Console
-
+    from pipelines.reporting.output import standard_output
     from pipelines.reporting.table import stage_table, verdict_lines
 
-    console, record = Console(), outcome.record
+    console, record = standard_output(), outcome.record
     if any(stage.report for stage in record.stages):
         console.print(stage_table(record))
         console.print(*verdict_lines(record), sep="\n")

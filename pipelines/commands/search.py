@@ -81,12 +81,11 @@ def _show(record: SearchRecord, as_json: bool) -> None:
     if as_json:
         click.echo(record.model_dump_json(indent=1))
         return
-    from rich.console import Console
-
+    from pipelines.reporting.output import standard_output
     from pipelines.searching.conducting import CHOSEN
     from pipelines.searching.results import table
 
-    console = Console()
+    console = standard_output()
     console.print(table(record), highlight=False)
     if record.folder is not None and record.chosen_config:
         console.print(f"config  {record.folder / CHOSEN}", highlight=False, soft_wrap=True)

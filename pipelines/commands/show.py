@@ -39,11 +39,10 @@ def _stage(name: str, as_json: bool) -> None:
 
 
 def _run(name: str, as_json: bool) -> None:
-    from rich.console import Console
-
     from pipelines.errors import UserError
     from pipelines.home import home
     from pipelines.records import RunRecord
+    from pipelines.reporting.output import standard_output
     from pipelines.reporting.table import stage_table, verdict_lines
 
     found = sorted((home() / "runs").glob("*/run.json" if name == "last" else f"*{name}*/run.json"))
@@ -53,7 +52,7 @@ def _run(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(text)
         return
-    record, console = RunRecord.model_validate_json(text), Console()
+    record, console = RunRecord.model_validate_json(text), standard_output()
     console.print(stage_table(record))
     console.print(*verdict_lines(record), sep="\n")
     console.print(f"\n{record.status}  {record.message}\nfolder  {found[-1].parent}", highlight=False, soft_wrap=True)

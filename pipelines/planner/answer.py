@@ -8,8 +8,9 @@ from pydantic import Field, JsonValue
 
 from pipelines.planner.binding import Label
 from pipelines.planner.choosing import Nearest
-from pipelines.planner.levers import Left, Pulled
+from pipelines.planner.left_alone import Left
 from pipelines.planner.options import Weighed
+from pipelines.planner.pulling import Pulled
 from pipelines.planner.workload import Goals, Limits, Workload
 from stages.base import Frozen
 

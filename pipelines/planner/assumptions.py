@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.case import Case
-from pipelines.planner.levers import engine_reason
+from pipelines.planner.left_alone import engine_reason
 from pipelines.planner.options import Weighed
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pipelines.planner import formulas
 from pipelines.planner.hardware import Hardware, absurd, catalogue_version
-from pipelines.planner.levers import Left, Pulled
+from pipelines.planner.left_alone import Left
+from pipelines.planner.pulling import Pulled
 from pipelines.planner.shapes import Encoder
 from pipelines.planner.workload import Goals, Limits
 

@@ -12,10 +12,10 @@ from pipelines.planner.calibrations import Calibrations
 from pipelines.planner.case import Case
 from pipelines.planner.doubts import doubts
 from pipelines.planner.hardware import Hardware, catalogue_version
-from pipelines.planner.levers import pull
 from pipelines.planner.options import batch_dollars, batch_hours, weigh_all
 from pipelines.planner.pipeline_block import stages_and_gates
 from pipelines.planner.prediction import Prediction
+from pipelines.planner.pulling import pull
 from pipelines.planner.shapes import Decoder, Encoder, checked
 from pipelines.planner.verdicts import choose, stop
 from pipelines.planner.workload import Goals, Limits, Workload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.planner.answer import Challenger
 from pipelines.planner.case import Case
-from pipelines.planner.levers import Left, left_alone
+from pipelines.planner.left_alone import Left, left_alone
 from pipelines.planner.options import Weighed, batch_dollars, batch_hours
 from pipelines.planner.prediction import Prediction
 

@@ -10,7 +10,7 @@ from pipelines.planner.costs import Costs
 from pipelines.planner.efficiency import default
 from pipelines.planner.formats import all_formats
 from pipelines.planner.hardware import find
-from pipelines.planner.levers import engine_reason
+from pipelines.planner.left_alone import engine_reason
 from pipelines.planner.options import weigh_all
 from pipelines.planner.planning import answer
 from pipelines.planner.prediction import Prediction, predict

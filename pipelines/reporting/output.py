@@ -1,0 +1,16 @@
+"""Where tables go."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rich.console import Console
+
+WIDE = 120  # columns: fits every table that a run prints
+
+
+def standard_output() -> Console:
+    """As wide as the terminal, or as COLUMNS says; a log or a pipe says nothing, and rich would take 80."""
+    said = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console() if said else Console(width=WIDE)
