@@ -12,7 +12,8 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-from pipelines.data.images import digits, split
+from pipelines.data.image_parts import split
+from pipelines.data.images import digits
 
 CALIBRATION, WIDTH, OUTLIER = 400, 64, 300.0
 Weights = dict[str, npt.NDArray[np.float32]]

@@ -30,8 +30,9 @@ from pipelines import plan
 from pipelines.launch import run_folder, workshop
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Silent
+from pipelines.searching.asking import Asked, space_of
 from pipelines.searching.carrying import carry_out
-from pipelines.searching.conducting import Asked, conduct, space_of
+from pipelines.searching.conducting import conduct
 from pipelines.searching.space import checked
 from pipelines.searching.trials import CHANGE, SearchRecord
 from pipelines.store import Entry

@@ -55,7 +55,8 @@ def command(
 
         from pipelines.bars import RichProgress
         from pipelines.progress import Silent
-        from pipelines.searching.conducting import Asked, conduct, space_of
+        from pipelines.searching.asking import Asked, space_of
+        from pipelines.searching.conducting import conduct
 
         asked = Asked(space, trials, minutes, seed, afresh)
         progress = Silent() if quiet or as_json else RichProgress(Console(stderr=True))

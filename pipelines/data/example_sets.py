@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import JsonValue
 
 from pipelines.config import LoadedConfig
-from pipelines.data import images
+from pipelines.data import image_parts, images
 from pipelines.data.datasets import file_of, name_of
+from pipelines.data.image_types import Images
 from pipelines.errors import DataError
 from pipelines.fetching.downloads import sha256_of
 from pipelines.fields.data import DataSource, DigitsData, FileData, HeldOut
@@ -23,8 +24,11 @@ from pipelines.store import Store, WorkFolder
 from stages._examples import Examples
 from stages.base import ROOT, Artifact, Produced
 
-GIVEN: tuple[images.Part, ...] = ("calibration", "training")
-CODE = tuple(ROOT / path for path in ("pipelines/data/images.py", "pipelines/data/example_sets.py"))
+GIVEN: tuple[image_parts.Part, ...] = ("calibration", "training")
+CODE = tuple(
+    ROOT / "pipelines" / "data" / f"{name}.py"
+    for name in ("images", "image_decoding", "image_parts", "bigbench_images", "npz_images", "example_sets")
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def read_examples(loaded: LoadedConfig, store: Store, cache: Path, progress: Pro
     doubts: dict[str, str] = {}
     for part, artifact in given.items():
         _check_disjoint(evaluation, artifact, part)
-        if warning := images.one_class(Examples.load(artifact.path).labels):
+        if warning := image_parts.one_class(Examples.load(artifact.path).labels):
             doubts[part] = f"{part}: {warning}"
             progress.say(doubts[part])
     count = len(Examples.load(evaluation.path))
@@ -69,7 +73,7 @@ class _Reading:
     cache: Path
     progress: Progress
 
-    def published(self, store: Store, part: images.Part) -> Artifact:
+    def published(self, store: Store, part: image_parts.Part) -> Artifact:
         data = self.loaded.config.data
 
         def make(work: WorkFolder) -> Produced:
@@ -86,15 +90,15 @@ class _Reading:
         }
         return obtain(store, Recipe(f"data:{part}", "examples", parts, (), make), self.progress).artifact
 
-    def _part(self, part: images.Part) -> images.Images:
+    def _part(self, part: image_parts.Part) -> Images:
         data = self.loaded.config.data
         source = {"evaluation": data.evaluation, "calibration": data.calibration, "training": data.training}[part]
         assert source is not None
         if part != "evaluation" and not isinstance(source, HeldOut):
             return self._images(source)
-        return images.split(*self._images(data.evaluation), part, _held(data.calibration), _held(data.training))
+        return image_parts.split(*self._images(data.evaluation), part, _held(data.calibration), _held(data.training))
 
-    def _images(self, source: DataSource) -> images.Images:
+    def _images(self, source: DataSource) -> Images:
         if isinstance(source, DigitsData):
             return images.digits()
         if not isinstance(source, FileData) or source.reader not in images.READERS:
@@ -119,7 +123,7 @@ def _held(source: DataSource | HeldOut | None) -> int:
 
 def _check_disjoint(evaluation: Artifact, given: Artifact, part: str) -> None:
     measured, shown = Examples.load(evaluation.path), Examples.load(given.path)
-    if shared := images.shared_images(measured.pixels, shown.pixels):
+    if shared := image_parts.shared_images(measured.pixels, shown.pixels):
         raise DataError(
             f"{shared} of the {len(shown)} {part} images stand among the evaluation images as well",
             "leave them out of one of the two",

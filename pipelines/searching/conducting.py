@@ -6,30 +6,26 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pipelines import plan, yaml_text
-from pipelines.checking.metrics import measured_metrics
-from pipelines.config import LoadedConfig, PipelineConfig
-from pipelines.errors import ConfigErrors, UserError
+from pipelines import plan
+from pipelines.config import LoadedConfig
+from pipelines.errors import UserError
 from pipelines.home import try_lock
 from pipelines.keys import evaluation_digest
 from pipelines.launch import run_folder, workshop
-from pipelines.mistakes import from_pydantic, mistake
 from pipelines.mlflow_process import WriterProcess
-from pipelines.parsing import parse
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Progress
 from pipelines.searching import results
+from pipelines.searching.asking import Asked, objectives_of
 from pipelines.searching.forecast import Forecaster
 from pipelines.searching.looking import Looking
 from pipelines.searching.points import Points
 from pipelines.searching.ruling import Ruling
 from pipelines.searching.search import Searcher
-from pipelines.searching.settings import Search
 from pipelines.searching.space import Point, Space, checked
 from pipelines.searching.study import Study
 from pipelines.searching.trials import SearchRecord, best, front
@@ -38,73 +34,6 @@ from pipelines.tracking.sending import SearchTracker
 from pipelines.workshop import Workshop
 
 RECORD, PLOT, CHOSEN, STUDY = "search.json", "front.png", "chosen.yaml", "study.log"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the command line decides: a space of its own, and what stands in place of the section's fields."""
-
-    space: Path | None = None
-    trials: int | None = None
-    minutes: float | None = None
-    seed: int | None = None
-    afresh: bool = False
-
-
-def space_of(config: Path, overrides: tuple[str, ...], asked: Asked) -> Space:
-    """The config's space.
-
-    Raises:
-        ConfigErrors: what is wrong with the config, or with its `search:` section; or there is none.
-    """
-    loaded = parse(config, overrides)
-    if asked.space is not None:
-        settings, text = _from_file(asked.space), asked.space.read_text(encoding="utf-8")
-        loaded = replace(loaded, text=f"{loaded.text}\nsearch:\n" + "".join(f"  {line}\n" for line in text.splitlines())
-                         if loaded.config.search is None else loaded.text)  # fmt: skip
-    elif loaded.config.search is not None:
-        settings = loaded.config.search
-    else:
-        hint = "search: {space: {steps.quantize_gguf.type: [q6_k, q5_k_m, q4_k_m]}}, or --space FILE"
-        raise ConfigErrors([mistake(str(config), "`search`", "is missing: there is no space to search", hint)])
-    given = {"trials": asked.trials, "minutes": asked.minutes, "seed": asked.seed}
-    settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
-    return Space(loaded, settings)
-
-
-def _from_file(path: Path) -> Search:
-    from pydantic import ValidationError
-
-    try:
-        tree = yaml_text.load(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigErrors([mistake(str(path), "", f"cannot be read: {error}")]) from None
-    try:
-        return Search.model_validate(tree.get("search", tree))
-    except ValidationError as error:
-        raise ConfigErrors(from_pydantic(str(path), "", Search, error.errors())) from None
-
-
-def objectives_of(config: PipelineConfig, settings: Search) -> tuple[str, ...]:
-    """The section's, or size, quality and speed as far as they are measured.
-
-    Raises:
-        ConfigErrors: one of them is not measured by this config.
-    """
-    measured, evaluation = measured_metrics(config), config.evaluation
-    if not settings.objectives:
-        quality = "cosine_agreement" if evaluation.embeddings else "accuracy_top1"
-        usual = ["size_bytes", "perplexity" if evaluation.perplexity else quality]
-        usual += ["tbt_p50_ms"] if evaluation.speed else ["latency_p50_ms"] if evaluation.latency else []
-        return tuple(name for name in usual if name in measured)
-    missing = [name for name in settings.objectives if name not in measured]
-    if missing:
-        known = f"this config measures {', '.join(sorted(measured))}"
-        raise ConfigErrors([mistake("`search` `objectives`", "", f"`{name}` is not measured", known)
-                            for name in missing])  # fmt: skip
-    return settings.objectives
-
-
 Making = Callable[[LoadedConfig, Workshop], Pipeline]
 
 

@@ -12,17 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.data.images import (
-    CIFAR_CLASSES,
-    READERS,
-    bigbench_images,
-    digits,
-    image_folder,
-    npz,
-    one_class,
-    shared_images,
-    split,
-)
+from pipelines.data.bigbench_images import CIFAR_CLASSES, bigbench_images
+from pipelines.data.image_parts import one_class, shared_images, split
+from pipelines.data.images import READERS, digits, image_folder
+from pipelines.data.npz_images import npz
 from pipelines.errors import DataError
 
 RANDOM = np.random.default_rng(0)

@@ -14,7 +14,8 @@ from pipelines.config import LoadedConfig, PipelineConfig
 from pipelines.mlflow_process import writer
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Silent
-from pipelines.searching.conducting import Asked, conduct, space_of
+from pipelines.searching.asking import Asked, space_of
+from pipelines.searching.conducting import conduct
 from pipelines.searching.space import Space
 from pipelines.searching.trials import Forecast, SearchRecord
 from pipelines.workshop import Workshop

@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "pipelines"))
 from configs import RIGHT, Folder
 from pipelines.errors import ConfigErrors
-from pipelines.searching.conducting import Asked, space_of
+from pipelines.searching.asking import Asked, space_of
 from pipelines.searching.space import checked
 
 GGUF = RIGHT.replace("[import_gguf, gguf,", "[import_gguf, collect_imatrix, gguf,").replace(
