@@ -60,7 +60,7 @@ def command(
     from pipelines.errors import Interrupted
     from pipelines.home import home
     from pipelines.launch import Choices
-    from pipelines.reporting.comparison_table import comparison_table
+    from pipelines.reporting.comparison_table import comparison_table, notes
     from pipelines.reporting.output import standard_output
     from pipelines.stack.running import adopt
 
@@ -70,7 +70,8 @@ def command(
     if as_json:
         click.echo("[" + ",\n".join(outcome.record.model_dump_json() for outcome in outcomes) + "]")
     else:
-        standard_output().print(comparison_table([outcome.record for outcome in outcomes]))
+        records = [outcome.record for outcome in outcomes]
+        standard_output().print(comparison_table(records), *notes(records), sep="\n")
     if not (no_mlflow or any(isinstance(outcome.error, Interrupted) for outcome in outcomes)):
         Console(stderr=True).print(track(outcomes), highlight=False, soft_wrap=True)
     for outcome in outcomes:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from pipelines.comparing_runs import result_of
 from pipelines.measures import Interval
 from pipelines.records import RunRecord
+from pipelines.reporting.compared import metrics_of, size_of
 from pipelines.reporting.comparison_table import columns_of, head, row
 from pipelines.reporting.page import Block, Grid, Heading, Paragraph, Picture, html
 from pipelines.reporting.pareto import front
@@ -61,13 +61,12 @@ def points(records: list[RunRecord]) -> list[Point]:
     """Every run that has a figure of quality."""
     found = []
     for record in records:
-        stage = result_of(record)
-        metrics = stage.report.metrics if stage and stage.report else {}
+        metrics, bytes_ = metrics_of(record), size_of(record)
         quality, speed = metrics.get(_quality(record)), metrics.get("speed_ratio")
         measured = quality.interval if quality and of_arrays(record) else quality.relative if quality else None
-        if stage and measured:
+        if measured and bytes_ is not None:
             at = _bars(speed.interval, 1) if speed else None
-            found.append(Point(record, _bars(measured, 100), stage.size_bytes / 1e6, at))
+            found.append(Point(record, _bars(measured, 100), bytes_ / 1e6, at))
     return found
 
 

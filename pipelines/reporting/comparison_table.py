@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -11,8 +13,9 @@ from pipelines.measures import Metric
 from pipelines.quantities import duration, size
 from pipelines.records import RunRecord, StageRecord
 from pipelines.reporting import display
+from pipelines.reporting.compared import metrics_of, size_of, unmeasured_of, verdict_of
 from pipelines.reporting.methods import method_of
-from pipelines.reporting.table import batches, of_arrays, of_embeddings, tasks_of, text_columns
+from pipelines.reporting.table import batches, of_arrays, of_embeddings, tasks_of, text_columns, unmeasured
 
 CHANGE, CHANGE_INTERVAL, INTERVAL = "change of ", "interval of change of ", "interval of "
 Columns = list[tuple[str, str]]
@@ -30,6 +33,12 @@ STYLES = {"passed": "green", "halted": "bold red", "failed": "bold red", "interr
 def comparison_table(records: list[RunRecord]) -> Table:
     """Quality, speed, size, memory, cost and verdict of each run's last measured stage."""
     return _of_arrays(records) if of_arrays(records[0]) else _of_texts(records)
+
+
+def notes(records: list[RunRecord]) -> list[Text]:
+    """Below the table: of each run what could not be measured, and why."""
+    stages = ((record.name, stage) for record in records if (stage := unmeasured_of(record)))
+    return [Text.assemble(("note    ", "yellow"), f"{name}: {unmeasured(stage)}") for name, stage in stages]
 
 
 def _of_arrays(records: list[RunRecord]) -> Table:
@@ -58,7 +67,7 @@ def _of_texts(records: list[RunRecord]) -> Table:
         report = stage.report if stage else None
         cells = [column.cell(report) if report else Text("-", "dim") for column in columns]
         name = Text.assemble((record.name, "bold"), (f"\n{method_of(record)}", "dim"))
-        verdict = Text.assemble(f"{_made(record)}\n", (record.status, STYLES[record.status]))
+        verdict = Text.assemble(f"{_made(record)}\n", (verdict_of(record), STYLES[record.status]))
         table.add_row(name, *cells, _weight(stage) if stage else Text("-", "dim"), verdict)
     return table
 
@@ -100,15 +109,15 @@ def _text_titles(tasks: dict[str, str]) -> Columns:
 
 def row(record: RunRecord, columns: Columns) -> list[str]:
     """One run's cells, as `head` titles them."""
-    stage = result_of(record)
-    metrics = stage.report.metrics if stage and stage.report else {}
+    stage, metrics, bytes_ = result_of(record), metrics_of(record), size_of(record)
     cells = [_shown(metrics, shown) or "-" for _, shown in columns]
     how = [] if of_arrays(record) else [method_of(record), _bits(stage) if stage else "-"]
-    weighs = size(stage.size_bytes) if stage else "-"
-    return [record.name, *how, *cells, weighs, _cell(metrics.get("peak_memory_bytes")), _made(record), record.status]
+    weighs = "-" if bytes_ is None else size(bytes_)
+    memory = _cell(metrics.get("peak_memory_bytes"))
+    return [record.name, *how, *cells, weighs, memory, _made(record), verdict_of(record)]
 
 
-def _shown(metrics: dict[str, Metric], shown: str) -> str:
+def _shown(metrics: Mapping[str, Metric], shown: str) -> str:
     for prefix, write in (
         (CHANGE_INTERVAL, display.change_interval), (INTERVAL, display.interval), (CHANGE, display.change),
         ("", display.value),

@@ -9,7 +9,7 @@ from rich.console import Console
 from samples import run_record
 
 from pipelines.records import RunRecord
-from pipelines.reporting.comparison_table import columns_of, comparison_table, head, row
+from pipelines.reporting.comparison_table import columns_of, comparison_table, head, notes, row
 from pipelines.reporting.methods import method_of
 from pipelines.reporting.pareto import front
 
@@ -81,3 +81,20 @@ def test_a_conversion_alone_is_named(record: RunRecord) -> None:
 def test_the_front_is_what_nothing_beats_in_both() -> None:
     assert front([(3, 1), (1, 3), (2, 2), (3, 3), (2, 2), (1, 4)]) == [1, 2, 4, 0]
     assert front([]) == []
+
+
+def test_what_could_not_be_measured_has_no_times_and_is_not_just_called_passed(record: RunRecord) -> None:
+    engine = record.stages[-1].model_copy(
+        update={"stage": "tensorrt", "report": None, "unmeasured": "no NVIDIA device", "size_bytes": 7_000_000}
+    )
+    made = record.model_copy(update={"stages": (*record.stages, engine)})
+    columns = columns_of([made])
+    cells = dict(zip(head([made], columns), row(made, columns), strict=True))
+
+    assert (cells["verdict"], cells["size"]) == ("passed; tensorrt not measured", "7 MB")
+    assert {cells[name] for name in ("TTFT", "TBT", "decode", "speed-up", "memory")} == {"-"}
+    (note,) = notes([record, made])
+    assert note.plain == (
+        "note    smol-q6k: tensorrt is not measured on this device: no NVIDIA device; "
+        "the gate judged the stage before it"
+    )
