@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipelines.device import device_facts
 from pipelines.environments import Environments
 from pipelines.git import commit
 from pipelines.home import home
+from pipelines.reporting.output import standard_output
 from stages.base import ROOT, Frozen
 
 RESULTS = ROOT / "bench" / "results"
@@ -90,7 +90,7 @@ def finish(folder: Path, name: str, title: str, goals: Sequence[Goal], details: 
 
 def terminal() -> Console:
     """Standard output; wide enough for a table where it is no terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
+    return standard_output(FILE_WIDTH)
 
 
 def write(path: Path, details: dict[str, JsonValue]) -> Path:

@@ -57,7 +57,7 @@ def together(stage: Stage, model: Artifact, context: Context, device: Device, de
     if devices == 1:
         yield Team(device=kind)
         return
-    port, threads = _free_port(), context.threads // devices if kind == "cpu" else context.threads
+    port, threads = _free_port(), max(1, context.threads // devices)
     others = [
         _started(_order(stage, model, context, rank), rank, _place(rank, devices, port, threads))
         for rank in range(1, devices)
@@ -81,9 +81,12 @@ def _kind(device: Device) -> Literal["cpu", "cuda"]:
 def _refuse_too_many(kind: str, devices: int, threads: int) -> None:
     import torch
 
-    there, what = (torch.cuda.device_count(), "GPUs") if kind == "cuda" else (threads, "threads of the step")
+    there, what = threads, f"without a GPU each is a process, and the step has {threads} threads"
+    if kind == "cuda":
+        there = torch.cuda.device_count()
+        what = f"this machine has {there} GPUs"
     if devices > there:
-        raise Refused(f"`devices: {devices}`: there are {there} {what}", f"ask for {there} at most")
+        raise Refused(f"`devices: {devices}`: {what}", f"ask for {there} at most")
 
 
 def _joined(kind: str) -> Team:

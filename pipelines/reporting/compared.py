@@ -9,12 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipelines.comparing_runs import result_of
-from pipelines.measures import Metric
+from pipelines.measures import Metric, kind_of, of_quality
 from pipelines.records import RunRecord, StageRecord
-
-QUALITY = frozenset(
-    {"accuracy_top1", "accuracy_top5", "top1_agreement", "cosine_agreement", "rank_agreement", "recall"}
-)
 
 
 def unmeasured_of(record: RunRecord) -> StageRecord | None:
@@ -27,7 +23,7 @@ def metrics_of(record: RunRecord) -> Mapping[str, Metric]:
     stage = result_of(record)
     found = stage.report.metrics if stage and stage.report else {}
     if unmeasured_of(record):
-        return {name: metric for name, metric in found.items() if name in QUALITY}
+        return {name: metric for name, metric in found.items() if (kind := kind_of(name)) and of_quality(kind)}
     return found
 
 

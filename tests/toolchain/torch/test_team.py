@@ -125,5 +125,5 @@ def test_more_than_there_are_is_refused(tmp_path: Path, pair: dict[str, Artifact
     with worker(tmp_path, pair, devices=4, device="cpu") as process:
         last = ended(process)
 
-    assert last["text"] == "`devices: 4`: there are 2 threads of the step"
+    assert last["text"] == "`devices: 4`: without a GPU each is a process, and the step has 2 threads"
     assert last["hint"] == "ask for 2 at most"
