@@ -22,8 +22,11 @@ PARTS = {
     "openvino-int4": ("openvino-int4-rtn", "goal_openvino"),
     "gguf-q4_k_m-imatrix": ("gguf-q4_k_m", "goal_imatrix"),
     "gguf-mixed": ("gguf-q4_k_m", "goal_mixed"),
+    "hf-gptq-int4": ("hf-rtn-int4", "goal_gptq"),
+    "hf-awq-int4": ("hf-rtn-int4", "goal_awq"),
 }
 MARKED = re.compile(r"(<!-- compare_llm -->\n).*?(<!-- /compare_llm -->\n)", re.DOTALL)
+PICTURE = "![Size against perplexity, with the Pareto front](docs/compare_llm.png)"
 LEFT_OUT = frozenset({"95% interval"})
 
 
@@ -80,7 +83,7 @@ def into_readme(file: Path, rows: Sequence[Row]) -> None:
     lines = [titles, ["---", "---", *["---:"] * (len(titles) - 4), "---", "---"], *cells]
     written = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     text = file.read_text(encoding="utf-8")
-    file.write_text(MARKED.sub(lambda match: f"{match[1]}\n{written}\n{match[2]}", text), encoding="utf-8")
+    file.write_text(MARKED.sub(lambda match: f"{match[1]}\n{written}\n{PICTURE}\n\n{match[2]}", text), encoding="utf-8")
 
 
 def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

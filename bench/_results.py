@@ -107,11 +107,12 @@ def write(path: Path, details: dict[str, JsonValue]) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, the orchestrator's main packages and the tools."""
-    from importlib.metadata import version
+    """Of Python, the orchestrator's main packages, where they are at hand, and the tools."""
+    from importlib.metadata import distributions
 
     environments = Environments(home())
-    found = {"python": platform.python_version(), **{name: version(name) for name in ORCHESTRATOR}}
+    own = {found.name: found.version for found in distributions()}
+    found = {"python": platform.python_version(), **{name: own[name] for name in ORCHESTRATOR if name in own}}
     for name, packages in TOOLS.items():
         pins = environments.versions(name)
         found |= {package: pins[package] for package in packages}

@@ -107,6 +107,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--goal-openvino", type=float, default=0.5, help="of what rounding to nearest loses")
     parser.add_argument("--goal-imatrix", type=float, default=0.55, help="of what plain Q4_K_M loses")
     parser.add_argument("--goal-mixed", type=float, default=0.35, help="of what plain Q4_K_M loses")
+    parser.add_argument("--goal-gptq", type=float, default=0.4, help="of what rounding to nearest loses")
+    parser.add_argument("--goal-awq", type=float, default=0.6, help="of what rounding to nearest loses")
     return parser.parse_args()
 
 

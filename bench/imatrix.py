@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 
+from bench._results import Goal, finish, parser_of
 from pipelines.data.python_docs import python_docs
 from stages._activations import watched
 from stages._calibration_text import CalibrationText, windows
@@ -38,12 +40,15 @@ def main() -> int:
     print(f"{rows.size:,} tokens, {len(rows)} windows of {options.window}, {options.threads} threads")
     print(f"plain forward pass  {rows.size / plain.sum():6.0f} tokens/s  {plain.sum():6.1f} s")
     print(f"collecting          {rows.size / collecting.sum():6.0f} tokens/s  {collecting.sum():6.1f} s")
-    print(f"collecting / plain = {ratio:.3f}x   95% interval {low:.3f}..{high:.3f}   (goal: at most {MOST}x)")
-    return 0 if high <= MOST else 1
+    detail = f"{ratio:.3f}x, 95% interval {low:.3f}..{high:.3f}"
+    goal = Goal(what="collecting / plain, upper end", value=float(high), at_most=MOST, unit="x", detail=detail)
+    seconds: dict[str, JsonValue] = {"plain_s": plain.tolist(), "collecting_s": collecting.tolist()}
+    details = {"tokens": int(rows.size), "threads": options.threads, "ratio": float(ratio), **seconds}
+    return finish(options.results, "imatrix", "Collecting an importance matrix", [goal], details)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("folder", type=Path, help="a Hugging Face folder")
     parser.add_argument("--text", type=Path, help="calibration text; Python's own documentation without it")
     parser.add_argument("--windows", type=int, default=48)

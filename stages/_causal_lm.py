@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stages._quantized import refuse_quantized
 from stages.base import Refused
 
 _PER_LAYER = "layer_types"  # of a config: a word a layer, where layers differ
@@ -19,8 +20,9 @@ def load_lm(folder: Path, threads: int) -> Any:
     """The model in eval mode; nothing is fetched and no code of the folder is executed.
 
     Raises:
-        Refused: transformers cannot load it, or weights are missing.
+        Refused: quantized already, transformers cannot load it, or weights are missing.
     """
+    refuse_quantized(folder)
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM

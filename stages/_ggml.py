@@ -36,11 +36,27 @@ def rounded(matrix: Floats, kind: str, importance: Floats | None, threads: int) 
     `importance` weights the error of each column, shape (columns,); see `_imatrix`.
     """
     matrix, out = np.ascontiguousarray(matrix, dtype=np.float32), np.empty(matrix.shape, dtype=np.float32)
+    if kind in _FLOATS:
+        return _FLOATS[kind](matrix)
     rounding = _Rounding(kind, matrix.shape[1], importance)
     edges = np.linspace(0, len(matrix), min(threads, len(matrix)) + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda part: rounding(matrix[part[0] : part[1]], out[part[0] : part[1]]), pairwise(edges)))
     return out
+
+
+def _as_bf16(matrix: Floats) -> Floats:
+    """To the nearest, ties to even, as ggml's `ggml_compute_fp32_to_bf16` does: the upper half of the 32 bits."""
+    bits = matrix.view(np.uint32)
+    upper = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return upper.view(np.float32)
+
+
+_FLOATS: dict[str, Callable[[Floats], Floats]] = {
+    "f32": np.copy,
+    "f16": lambda matrix: matrix.astype(np.float16).astype(np.float32),
+    "bf16": _as_bf16,
+}
 
 
 @dataclass(frozen=True)

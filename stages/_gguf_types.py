@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-FileType = Literal[
+from pydantic import BeforeValidator
+
+
+def _in_small_letters(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+FileName = Literal[
     "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_1", "q5_0", "q4_k_m", "q4_k_s", "q4_1", "q4_0", "iq4_xs", "iq4_nl",
     "q3_k_l", "q3_k_m", "q3_k_s", "q2_k", "q2_k_s", "iq3_m", "iq3_s", "iq3_xs", "iq3_xxs", "iq2_m", "iq2_s", "iq2_xs",
     "iq2_xxs", "iq1_m", "iq1_s", "mixed",
 ]  # fmt: skip
-TensorType = Literal[
+TensorName = Literal[
     "f32", "f16", "bf16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0", "q4_k", "q4_1", "q4_0", "iq4_xs", "iq4_nl", "q3_k",
     "q2_k", "iq3_s", "iq3_xxs", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s",
 ]  # fmt: skip
+# llama.cpp's own tools write q4_K_M and q6_K
+FileType = Annotated[FileName, BeforeValidator(_in_small_letters)]
+TensorType = Annotated[TensorName, BeforeValidator(_in_small_letters)]
 # llama.h, enum llama_ftype
 FILE_TYPES: dict[FileType, int] = {
     "q8_0": 7,

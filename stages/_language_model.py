@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages._quantized import refuse_quantized
 from stages.base import Refused
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
@@ -27,8 +28,9 @@ class LanguageModel:
         """Read a folder of safetensors; nothing is fetched and no code of the folder is executed.
 
         Raises:
-            Refused: transformers or llama.cpp knows no such model.
+            Refused: quantized already, or transformers or llama.cpp knows no such model.
         """
+        refuse_quantized(folder)
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 

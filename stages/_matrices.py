@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages._divergence import layer_of
-from stages._ggml import rounded
+from stages._ggml import fits, rounded
+from stages._gguf_types import TENSOR_TYPES_NEED_IMATRIX
 from stages._imatrix import Imatrix
 from stages._language_model import EMBEDDING, LanguageModel
 
@@ -31,6 +32,11 @@ class Matrices:
     def columns(self, name: str) -> int:
         """Weights a row."""
         return int(self._parameters[name].shape[1])
+
+    def can_be(self, name: str, kind: str) -> bool:
+        """Whether the type's blocks divide the rows, and it has the importance that some types are not made without."""
+        weighted = kind not in TENSOR_TYPES_NEED_IMATRIX or self._importance(name) is not None
+        return weighted and fits(kind, self.columns(name))
 
     def rounded(self, name: str, kind: str) -> Any:
         """The whole matrix after quantizing to the type and back, as a torch tensor."""

@@ -14,8 +14,8 @@ from pydantic import Field
 from stages._calibration import INPUT
 from stages._calibration_text import CalibrationText, required_text, windows
 from stages._divergence import Probe, layer_of, replaced
-from stages._ggml import fits, size_of
-from stages._gguf_types import TensorType
+from stages._ggml import size_of
+from stages._gguf_types import TENSOR_TYPES_NEED_IMATRIX, TensorType
 from stages._imatrix import FILE as IMATRIX_FILE
 from stages._imatrix import KIND as IMATRIX
 from stages._imatrix import Imatrix
@@ -47,20 +47,20 @@ class MeasureSensitivity(Stage):
     points: int = Field(5, ge=2, description="mixtures between the smallest and the largest that are measured whole")
 
     def needs(self) -> frozenset[str]:
-        """The calibration text."""
-        return frozenset({INPUT})
+        """The calibration text, and an importance matrix where llama.cpp makes one of the types with one only."""
+        return frozenset({INPUT, IMATRIX} if TENSOR_TYPES_NEED_IMATRIX & set(self.types) else {INPUT})
 
     def run(self, model: Artifact, context: Context) -> Produced:
         """Write sensitivity.json.
 
         Raises:
-            Refused: no calibration text or too little of it, or a model that llama.cpp does not know.
+            Refused: no calibration text or too little of it, no importance matrix where a type needs one, a model that
+            is quantized already, or that llama.cpp does not know.
         """
         text = required_text(context, name_of(self))
         subject = LanguageModel.load(model.path, context.threads)
         probed_on, held_out = self._windows(text, subject)
-        given = context.inputs.get(IMATRIX)
-        imatrix = Imatrix.load(given.path / IMATRIX_FILE) if given else None
+        imatrix = self._imatrix(context)
         matrices = Matrices(subject, imatrix, context.threads)
         tensors = self._probed(Probe(subject.model, probed_on, self.stride), matrices, context)
         made = Sensitivity(
@@ -72,6 +72,13 @@ class MeasureSensitivity(Stage):
         )
         made.save(context.out)
         return Produced(facts={"tensors": len(tensors), "tokens": made.tokens, "text": text.name})
+
+    def _imatrix(self, context: Context) -> Imatrix | None:
+        given = context.inputs.get(IMATRIX)
+        if given is None and IMATRIX in self.needs():
+            low = ", ".join(sorted(TENSOR_TYPES_NEED_IMATRIX & set(self.types)))
+            raise Refused(f"{low}: needs an importance matrix", "put `collect_imatrix` before `measure_sensitivity`")
+        return Imatrix.load(given.path / IMATRIX_FILE) if given else None
 
     def _windows(self, text: CalibrationText, subject: LanguageModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Windows for each tensor alone, and others, evenly spaced among them, for whole mixtures."""
@@ -98,7 +105,7 @@ class MeasureSensitivity(Stage):
         """Tensors of one part in neighbouring layers, without those whose rows no type's blocks divide."""
         groups: dict[tuple[str, int], list[str]] = defaultdict(list)
         for name in matrices.names:
-            if any(fits(kind, matrices.columns(name)) for kind in self.types):
+            if any(matrices.can_be(name, kind) for kind in self.types):
                 groups[name.rpartition(f"blk.{layer_of(name)}.")[2], layer_of(name) // self.layers].append(name)
         if not groups:
             raise Refused("no tensor's rows can have one of the `types`", "allow types with blocks of 32: q4_0, q8_0")
@@ -147,7 +154,7 @@ def _sensitivities(
     names: list[str], types: Sequence[TensorType], probe: Probe, matrices: Matrices
 ) -> Iterator[TensorSensitivity]:
     """KL divergence grows with the squared error, so one measurement serves every tensor and every type of a group."""
-    kinds = {name: [kind for kind in types if fits(kind, matrices.columns(name))] for name in names}
+    kinds = {name: [kind for kind in types if matrices.can_be(name, kind)] for name in names}
     errors = {name: {kind: matrices.error(name, kind) for kind in kinds[name]} for name in names}
     smallest = {name: min(kinds[name], key=lambda kind: size_of(kind, 1 << 20)) for name in names}
     with replaced({matrices.parameter(name): matrices.rounded(name, smallest[name]) for name in names}):

@@ -79,8 +79,12 @@ class QuantizeGguf(Stage):
 
     def needs(self) -> frozenset[str]:
         """An importance matrix, where llama.cpp makes one of the types with one only; sensitivities for a budget."""
-        low = self.type in NEED_IMATRIX or TENSOR_TYPES_NEED_IMATRIX & set(self.tensor_types.values())
+        low = self.type in NEED_IMATRIX or TENSOR_TYPES_NEED_IMATRIX & self._named_types()
         return frozenset({KIND} if low else ()) | frozenset({SENSITIVITY} if self.budget else ())
+
+    def _named_types(self) -> set[str]:
+        given = (*self.tensor_types.values(), self.output_type, self.token_embedding_type)
+        return {kind for kind in given if kind}
 
     def run(self, model: Artifact, context: Context) -> Produced:
         """Write model.gguf.
@@ -125,7 +129,7 @@ class QuantizeGguf(Stage):
         given = context.inputs.get(KIND)
         if given is None:
             if KIND in self.needs():
-                named = ", ".join([self.type, *self.tensor_types.values()])
+                named = ", ".join([self.type, *sorted(self._named_types())])
                 raise Refused(f"{named}: needs an importance matrix", "put `collect_imatrix` before `gguf`")
             return {}, {}
         imatrix = Imatrix.load(given.path / FILE)

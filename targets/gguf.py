@@ -12,6 +12,7 @@ from pydantic import Field
 
 from stages._gguf_checks import checked
 from stages._gguf_header import find
+from stages._quantized import refuse_quantized
 from stages._vocabulary import refuse_lost, vocabulary_of_folder, vocabulary_of_gguf
 from stages.base import Artifact, Context, Produced, Refused
 from targets._hf_folder import architecture, checked_config
@@ -35,10 +36,11 @@ class Gguf(Target):
         """Write model.gguf.
 
         Raises:
-            Refused: no Hugging Face folder with safetensors, an architecture or tokenizer llama.cpp does not know, or a
-            token, special token or chat template lost on the way.
+            Refused: no Hugging Face folder with safetensors, quantized already, an architecture or tokenizer that
+            llama.cpp does not know, or a token, special token or chat template lost on the way.
         """
         config = checked_config(model.path)
+        refuse_quantized(model.path)
         folder = context.scratch / _NAME
         folder.symlink_to(model.path.resolve(), target_is_directory=True)
         out = context.out / "model.gguf"

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from stages._openvino_llm import KIND, NAME, llm_facts, read_llm, write_llm
 from stages._openvino_runtime import Settings, toolkit
+from stages._quantized import refuse_quantized
 from stages._text_kept import kept_facts
 from stages.base import Artifact, Context, Produced, Refused
 from targets._hf_folder import checked_config
@@ -36,10 +37,11 @@ class OpenvinoLlm(Target):
         """Write openvino_model.xml, its weights, and the tokenizer, as JSON and as OpenVINO's own graphs.
 
         Raises:
-            Refused: no Hugging Face folder with safetensors, an architecture that optimum-intel does not know, or a
-            tokenizer, chat template or special token lost on the way.
+            Refused: no Hugging Face folder with safetensors, quantized already, an architecture that optimum-intel does
+            not know, or a tokenizer, chat template or special token lost on the way.
         """
         checked_config(model.path)
+        refuse_quantized(model.path)
         toolkit()
         from optimum.exporters.openvino import main_export
         from optimum.intel import OVConfig

@@ -8,7 +8,8 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 
 _BITS = {"f32": 32, "f16": 16, "bf16": 16, "i8": 8, "u8": 8, "i4": 4, "u4": 4, "nf4": 4, "f8e4m3": 8, "f4e2m1": 4}
 """Of the types that weights are held in; integers of more bits are shapes and indices."""
-_COMPANIONS = ("/scale", "/zero_point")  # the names that NNCF gives
+# the names that NNCF gives
+_COMPANIONS = ("/scale", "/zero_point", "_lora_A", "_lora_B")
 
 
 def of_openvino(folder: Path) -> tuple[int, float]:

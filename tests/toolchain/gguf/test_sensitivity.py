@@ -39,7 +39,7 @@ def measured(hf: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact
     return run(stage, hf, folder / "out", calibration=calibration(folder / "text"))[0]
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", [*TYPES, "f16", "bf16", "f32"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_rounding_in_memory_gives_what_a_quantized_file_holds(
     f32: Artifact, tmp_path: Path, kind: str, weighted: bool
@@ -150,3 +150,12 @@ def test_a_loss_that_is_no_number_is_told_with_its_tensor(hf: Artifact, tmp_path
 
     with pytest.raises(Refused, match=r"the loss with `\S+weight` rounded is nan"):
         run(stage, artifact("hf", broken), tmp_path / "out", calibration=calibration(tmp_path / "text"))
+
+
+def test_a_type_that_is_made_with_an_importance_matrix_only_is_not_rounded_without(
+    hf: Artifact, tmp_path: Path
+) -> None:
+    stage = MeasureSensitivity.model_validate({"types": ["IQ2_XXS", "q8_0"], "windows": 3, "held_out": 2, "window": 32})
+
+    with pytest.raises(Refused, match="iq2_xxs: needs an importance matrix"):
+        run(stage, hf, tmp_path / "out", calibration=calibration(tmp_path / "text"))
