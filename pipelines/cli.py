@@ -35,6 +35,7 @@ COMMANDS = (
     "doctor",
     "schema",
 )
+HIDDEN = {"flow-run": "flow_run"}  # what people do not type: file names by command
 
 
 class Commands(click.Group):
@@ -50,16 +51,17 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command, or a mistake with the nearest name."""
         near = get_close_matches(args[0], COMMANDS, n=1)
-        if near and args[0] not in COMMANDS:
+        if near and args[0] not in (*COMMANDS, *HIDDEN):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name."""
         del ctx
-        if cmd_name not in COMMANDS:
+        if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
             return None
-        command: click.Command = importlib.import_module(f"pipelines.commands.{cmd_name}").command
+        file = HIDDEN.get(cmd_name, cmd_name)
+        command: click.Command = importlib.import_module(f"pipelines.commands.{file}").command
         return command
 
 

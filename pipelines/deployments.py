@@ -9,11 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from pipelines.config import LoadedConfig
 from pipelines.errors import UserError
 from pipelines.home import home
+from pipelines.in_image import COMMAND, config_there, dist_there, job_there
 from pipelines.stack.services import POOL, prefect_variables
 from pipelines.watching.event import LANDED, resource
 from stages.base import Frozen
@@ -63,12 +64,7 @@ def deploy(loaded: LoadedConfig, order: Order) -> str:
             name=loaded.config.name,
             cron=order.cron,
             interval=timedelta(seconds=order.every_s) if order.every_s else None,
-            parameters={
-                "config": str(loaded.path.absolute()),
-                "overrides": list(order.overrides),
-                "dist": str(order.dist.absolute()),
-                "checkpoint": "",
-            },
+            parameters=_parameters(loaded, order),
             triggers=[_trigger(loaded.config.name)] if loaded.config.trigger else [],
             concurrency_limit=order.concurrency,
             tags=[TAG],
@@ -110,12 +106,22 @@ def remove(name: str) -> None:
         client.delete_deployment(found.id)
 
 
-def _job(order: Order) -> dict[str, str]:
+def _parameters(loaded: LoadedConfig, order: Order) -> dict[str, JsonValue]:
+    """Of the flow; paths are those of the place where it runs."""
+    here = order.type == "process"
+    return {
+        "config": str(loaded.path.absolute()) if here else config_there(loaded),
+        "overrides": list(order.overrides),
+        "dist": str(order.dist.absolute()) if here else dist_there(order.dist),
+        "checkpoint": "",
+    }
+
+
+def _job(order: Order) -> dict[str, JsonValue]:
     """What the worker is told besides. A command of our own saves two of three interpreters that import Prefect before
     the flow begins, and keeps the run in the worker's process group, which ends with `tapeout up`.
     """
-    image = {"image": order.image} if order.image else {}
-    return image | ({"command": ENGINE} if order.type == "process" else {})
+    return {"command": ENGINE} if order.type == "process" else job_there(order.type, order.image)
 
 
 def _trigger(name: str) -> DeploymentEventTrigger:
@@ -167,7 +173,8 @@ def _shown(found: DeploymentResponse) -> Deployed:
         getattr(each.schedule, "cron", "") or f"every {getattr(each.schedule, 'interval', '?')}"
         for each in found.schedules
     )
-    problem = "" if Path(config).is_file() else "its config is gone"
+    elsewhere = (found.job_variables or {}).get("command") == COMMAND
+    problem = "" if elsewhere or Path(config).is_file() else "its config is gone"
     return Deployed(name=found.name, config=config, paused=found.paused, schedules=tuple(schedules), problem=problem)
 
 

@@ -18,7 +18,9 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 @click.option(
     "--type", "kind", type=click.Choice(["process", "docker", "kubernetes"]), default="process", show_default=True
 )
-@click.option("--image", help="Of the docker and kubernetes pools: what Dockerfile.cpu or Dockerfile.cuda builds.")
+@click.option(
+    "--image", help="Of the docker and kubernetes pools, built by Dockerfile.cpu or .cuda.  [default: tapeout:cpu]"
+)
 @click.option("--concurrency", type=click.IntRange(1), default=1, show_default=True, help="Runs at the same time.")
 @click.option(
     "--dist", type=click.Path(path_type=Path), default=Path("dist"), show_default=True, help="Bundles go here."
