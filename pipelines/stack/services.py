@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pipelines.stack.service import Need, Service
 
 POOL = "tapeout"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ANY = ("0.0.0.0", "::")
 PREFECT_DEFAULTS = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -39,8 +41,15 @@ class Places:
     @property
     def reached_at(self) -> str:
         """The host by which this machine reaches them."""
-        own = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host
+        own = "127.0.0.1" if self.host in ANY else self.host
         return f"[{own}]" if ":" in own else own
+
+    @property
+    def asked_at(self) -> str:
+        """Where Prefect's pages, in a browser anywhere, ask for data: this machine's name if all may come in."""
+        told = os.environ.get("PREFECT_SERVER_UI_API_URL") or os.environ.get("PREFECT_UI_API_URL")
+        host = socket.gethostname() if self.host in ANY else self.reached_at
+        return told or f"http://{host}:{self.prefect_port}/api"
 
     def running(self, pid: int) -> Running:
         """The stack once it is up."""
@@ -73,6 +82,7 @@ def prefect_server(places: Places, more: Mapping[str, str] | None = None) -> Ser
         variables={
             **prefect_variables(places.home),
             **{name: url for name, url in own.items() if url},
+            "PREFECT_SERVER_UI_API_URL": places.asked_at,
             "PREFECT_SERVER_API_HOST": places.host,
             "PREFECT_SERVER_API_PORT": str(places.prefect_port),
             "PREFECT__SERVER_FINAL": "1",

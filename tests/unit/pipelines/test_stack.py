@@ -65,6 +65,22 @@ def test_servers_listen_on_loopback_unless_told(tmp_path: Path) -> None:
         assert service.arguments[service.arguments.index("--host") + 1] == "127.0.0.1"
 
 
+@pytest.mark.parametrize(
+    ("host", "asked"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("0.0.0.0", socket.gethostname())]
+)
+def test_prefects_pages_ask_an_address_that_a_browser_reaches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, asked: str
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://a.server.of.mine/api")
+    service = prefect_server(Places(tmp_path, host=host, prefect_port=4300))
+    assert service.variables["PREFECT_SERVER_UI_API_URL"] == f"http://{asked}:4300/api"
+
+    monkeypatch.setenv("PREFECT_SERVER_UI_API_URL", "https://behind.a.proxy/api")
+    assert prefect_server(Places(tmp_path, host=host)).variables["PREFECT_SERVER_UI_API_URL"] == (
+        "https://behind.a.proxy/api"
+    )
+
+
 def test_a_stack_is_running_while_its_lock_is_held(tmp_path: Path) -> None:
     assert running.running(tmp_path) is None
     with locked(running.lock(tmp_path)):
