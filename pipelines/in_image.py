@@ -41,9 +41,8 @@ def dist_there(dist: Path) -> str:
 
 def job_there(kind: str, image: str | None) -> dict[str, JsonValue]:
     """The job variables of the pool's type; in `docker` the home is the volume `tapeout`."""
-    job: dict[str, JsonValue] = {"image": image or IMAGE, "command": COMMAND}
-    if kind == "docker":
-        job["volumes"] = [f"tapeout:{HOME}"]
+    env: dict[str, JsonValue] = {"PREFECT_HOME": str(HOME / "prefect")}  # else the worker's own, which is not there
     if (tracking := os.environ.get("MLFLOW_TRACKING_URI", "")).startswith(("http://", "https://")):
-        job["env"] = {"MLFLOW_TRACKING_URI": tracking}
-    return job
+        env["MLFLOW_TRACKING_URI"] = tracking
+    volumes: dict[str, JsonValue] = {"volumes": [f"tapeout:{HOME}"]} if kind == "docker" else {}
+    return {"image": image or IMAGE, "command": COMMAND, "env": env, **volumes}

@@ -39,6 +39,7 @@ def test_only_addresses_that_a_container_reaches_go_along(monkeypatch: pytest.Mo
     assert job_there("docker", None) == {
         "image": "tapeout:cpu",
         "command": "flow-run",
+        "env": {"PREFECT_HOME": "/var/lib/tapeout/prefect"},
         "volumes": ["tapeout:/var/lib/tapeout"],
     }
 
@@ -46,7 +47,7 @@ def test_only_addresses_that_a_container_reaches_go_along(monkeypatch: pytest.Mo
     assert job_there("kubernetes", "here/tapeout:1") == {
         "image": "here/tapeout:1",
         "command": "flow-run",
-        "env": {"MLFLOW_TRACKING_URI": "https://mlflow"},
+        "env": {"PREFECT_HOME": "/var/lib/tapeout/prefect", "MLFLOW_TRACKING_URI": "https://mlflow"},
     }
 
 
