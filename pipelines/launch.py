@@ -53,7 +53,8 @@ def launch(
     writer: WriterProcess | None,
     around: Around | None = None,
 ) -> Outcome:
-    """Run a config to its end; without a writer nothing is tracked. `around` is a flow that it is part of already.
+    """Run a config to its end; without a writer nothing is tracked. `around` carries it out, and concludes it, as part
+    of a flow that is running already.
 
     Raises:
         ConfigErrors: before anything is started.
@@ -65,9 +66,8 @@ def launch(
     shop = workshop(loaded, folder, progress, writer)
     pipeline, ending = Pipeline(loaded, planned, shop), Ending(folder, choices.dist)
     shop.store.sweep()
-    carry_out = around or (_as_flow if choices.prefect else execute)
-    outcome = carry_out(pipeline, ending)
-    return conclude(outcome, pipeline, ending)
+    carry_out = around or (_as_flow if choices.prefect else _plainly)
+    return carry_out(pipeline, ending)
 
 
 def launch_checkpoint(
@@ -93,6 +93,10 @@ def launch_checkpoint(
         return launch(config, (*overrides, *its), choices, writer, around)
 
     return attempt(ledger, digest, carry_out)
+
+
+def _plainly(pipeline: Pipeline, ending: Ending) -> Outcome:
+    return conclude(execute(pipeline, ending), pipeline, ending)
 
 
 def _as_flow(pipeline: Pipeline, ending: Ending) -> Outcome:

@@ -17,8 +17,8 @@ Carry = Callable[[tuple[str, ...]], Outcome]
 def attempt(ledger: Ledger, digest: str, carry_out: Carry) -> Outcome | None:
     """Carry the checkpoint through the config, given its overrides; None if another did so, or does so now.
 
-    A budget halt settles it as a pass does. Any other failure leaves it for the next attempt, an interruption counts
-    as none.
+    A budget halt settles it as a pass does, but for a pass that the registry did not take: like any other failure that
+    leaves it for the next attempt, which finds everything made. An interruption counts as none.
 
     Raises:
         TapeoutError: the run ended before it began, with a config that is wrong by now.
@@ -34,6 +34,8 @@ def attempt(ledger: Ledger, digest: str, carry_out: Carry) -> Outcome | None:
             raise
         if isinstance(outcome.error, Interrupted):
             ledger.update(digest, state="waiting", attempts=known.attempts - 1, reason=outcome.error.message)
+        elif outcome.missing:
+            ledger.failed(known, f"passed, but {outcome.missing}")
         elif outcome.error is None or isinstance(outcome.error, BudgetExceeded):
             state: State = "halted" if outcome.error else "passed"
             ledger.update(digest, state=state, reason=outcome.record.message)

@@ -246,6 +246,10 @@ class Registry:
         with closing(sqlite3.connect(database(self.home))) as connection:
             return connection.execute(query).fetchall()
 
+    def changed(self, statement: str) -> None:
+        with closing(sqlite3.connect(database(self.home), isolation_level=None)) as connection:
+            connection.execute(statement)
+
     @property
     def aliases(self) -> dict[str, str]:
         rows = self.one("select alias, version from registered_model_aliases")
@@ -300,6 +304,33 @@ def test_registry_follows_the_champion_through_a_promotion_a_halt_and_a_rollback
         "Champion: version 1; previous: 2",
         "",
         "rolled back from version 2 to version 1",
+    ]
+
+
+@pytest.mark.slow
+def test_registry_that_fails_between_registering_and_promoting_is_asked_once_more_and_nothing_is_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    registry = Registry(tmp_path)
+    registry.run(None, "halted")
+    moves = "before insert on registered_model_aliases begin select raise(abort, 'gone'); end"
+    registry.changed(f"create trigger gone {moves}")
+
+    first = registry.run(FIRST, digest="a")
+    assert (first.model_version, first.not_promoted) == ("smol-q6k/1", "the registry did not answer")
+    assert first.problem
+    assert registry.aliases == {}
+
+    registry.changed("drop trigger gone")
+    second = registry.run(FIRST, digest="a")
+    assert (second.model_version, second.not_promoted, second.problem) == ("smol-q6k/1", "", "")
+    assert registry.aliases == {"champion": "1"}
+
+    registry.run(Promoted(decision="kept", reason="it is the champion already", champion="1"), digest="a")
+    assert registry.one("select count(*) from model_versions") == [(1,)]
+    assert registry.one("select value from model_version_tags where key = 'promotion'") == [
+        ("promoted: there was no champion",)
     ]
 
 

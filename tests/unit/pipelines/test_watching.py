@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from dummies import Bench
+from tracks import Answering
 
 from configs import RIGHT
 from pipelines.config import LoadedConfig
@@ -16,6 +17,7 @@ from pipelines.errors import BudgetExceeded, SourceError, UserError
 from pipelines.fields.source import PathSource
 from pipelines.outcome import Outcome
 from pipelines.parsing import parse
+from pipelines.tracking.lines import UNANSWERED, Tracked
 from pipelines.watching.attempt import attempt, overrides_for
 from pipelines.watching.event import emit
 from pipelines.watching.finding import FolderFinder, UrlFinder, digest_of
@@ -281,6 +283,37 @@ def test_three_failures_set_a_checkpoint_aside_with_the_reason(attempted: tuple[
 
     assert states == ["waiting", "waiting", "aside", "aside"]
     assert (ledger.all()[0].attempts, ledger.all()[0].reason) == (3, "`dummy`: the dummy was told to refuse")
+
+
+@pytest.mark.parametrize(
+    ("tracked", "reason"),
+    [
+        (Tracked(problem="away"), "the version could not be registered"),
+        (Tracked(model_version="dummy/1", not_promoted=UNANSWERED), "the registry did not answer"),
+    ],
+)
+def test_a_pass_that_the_registry_did_not_take_is_tried_again(
+    attempted: tuple[Bench, Ledger, Checkpoint], tracked: Tracked, reason: str
+) -> None:
+    bench, ledger, new = attempted
+
+    def carry_out(answer: Tracked) -> Callable[[tuple[str, ...]], Outcome]:
+        promotes = "promotion={metric: perplexity}"
+        return lambda overrides: bench.run(*overrides, promotes, tracker=Answering(answer))
+
+    first = attempt(ledger, new.digest, carry_out(tracked))
+    (known,) = ledger.all()
+    assert (known.state, known.attempts, known.reason) == ("waiting", 1, f"passed, but {reason}")
+    assert first is not None
+    assert first.record.promotion is not None
+    assert (first.record.promotion.decision, first.record.promotion.reason) == ("kept", reason)
+
+    second = attempt(ledger, new.digest, carry_out(Tracked(model_version="dummy/1")))
+    assert second is not None
+    assert second.record.promotion is not None
+    assert second.record.promotion.decision == "promoted"
+    assert all(stage.cached for stage in second.record.stages)
+    assert (ledger.all()[0].state, ledger.all()[0].reason) == ("passed", "")
 
 
 def test_a_checkpoint_in_another_runs_hands_is_left_to_it(attempted: tuple[Bench, Ledger, Checkpoint]) -> None:
