@@ -29,7 +29,7 @@ from pipelines.store import Store
 from pipelines.tracking.sending import MlflowTracker
 from pipelines.tracking.tracker import NullTracker, Tracker
 from pipelines.watching.architecture import check_architecture
-from pipelines.watching.attempt import attempt
+from pipelines.watching.attempt import attempt, beginning
 from pipelines.watching.ledger import Ledger
 from pipelines.workshop import Workshop
 
@@ -41,6 +41,14 @@ class Choices:
     dist: Path
     quiet: bool = False
     prefect: bool = True
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint that a watch found: the digest of its bytes, and the name of the config where it is known."""
+
+    digest: str
+    watched: str = ""
 
 
 Around = Callable[[Pipeline, Ending], Outcome]
@@ -73,7 +81,7 @@ def launch(
 def launch_checkpoint(
     config: Path,
     overrides: Sequence[str],
-    digest: str,
+    found: Found,
     choices: Choices,
     writer: WriterProcess | None,
     around: Around | None = None,
@@ -81,18 +89,19 @@ def launch_checkpoint(
     """Run a config on a checkpoint that the watch found; None if it is decided, or in another run's hands.
 
     Raises:
-        UserError: the watch found no such checkpoint.
+        UserError: the config cannot be read, or the watch found no such checkpoint.
     """
-    own = parse(config, overrides)
-    ledger = Ledger(home(), own.config.name)
-    if ledger.get(digest) is None:
-        raise UserError(f"no checkpoint {digest[:12]} was found for {config}", f"tapeout watch {config} --ls")
+    with beginning(Ledger(home(), found.watched) if found.watched else None, found.digest):
+        own = parse(config, overrides)
+        ledger = Ledger(home(), own.config.name)
+        if ledger.get(found.digest) is None:
+            raise UserError(f"no checkpoint {found.digest[:12]} was found for {config}", f"tapeout watch {config} --ls")
 
     def carry_out(its: tuple[str, ...]) -> Outcome:
         check_architecture(own, parse(config, (*overrides, *its)))
         return launch(config, (*overrides, *its), choices, writer, around)
 
-    return attempt(ledger, digest, carry_out)
+    return attempt(ledger, found.digest, carry_out)
 
 
 def _plainly(pipeline: Pipeline, ending: Ending) -> Outcome:

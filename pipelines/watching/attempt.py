@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.config import PipelineConfig
@@ -42,6 +43,19 @@ def attempt(ledger: Ledger, digest: str, carry_out: Carry) -> Outcome | None:
         else:
             ledger.failed(known, outcome.error.message)
         return outcome
+
+
+@contextmanager
+def beginning(ledger: Ledger | None, digest: str) -> Iterator[None]:
+    """What goes wrong in the block, before a run can take the open checkpoint in hand, counts as an attempt on it."""
+    try:
+        yield
+    except TapeoutError as error:
+        if ledger:
+            with ledger.claimed(digest) as known:
+                if known:
+                    ledger.failed(ledger.update(digest, attempts=known.attempts + 1), error.message)
+        raise
 
 
 def overrides_for(config: PipelineConfig, checkpoint: Path) -> tuple[str, ...]:

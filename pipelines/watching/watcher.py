@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.config import LoadedConfig
@@ -12,23 +11,30 @@ from pipelines.watching.attempt import overrides_for
 from pipelines.watching.finding import Finder, FolderFinder, UrlFinder
 from pipelines.watching.incoming import prune
 from pipelines.watching.ledger import Checkpoint, Ledger, now
+from pipelines.watching.lost import Announced
 from pipelines.watching.remote import HubFinder, MlflowFinder
 from pipelines.watching.trigger import FolderTrigger, HfTrigger, MlflowTrigger, UrlTrigger
 
-LOST_AFTER_S = 120.0
-"""An announcement that no run answered by then went to a server that was away: it is made again."""
 LOOK_S = 1.0
 
 
 class Watcher:
-    """Watches one config's trigger. `announce` starts a run for a checkpoint, now or soon."""
+    """Watches one config's trigger. `announce` starts a run for a checkpoint, now or soon; `waits` tells whether one
+    that was announced will be taken up without another word.
+    """
 
     def __init__(
-        self, loaded: LoadedConfig, home: Path, announce: Callable[[Checkpoint], str], say: Callable[[str], None]
+        self,
+        loaded: LoadedConfig,
+        home: Path,
+        announce: Callable[[Checkpoint], str],
+        say: Callable[[str], None],
+        waits: Callable[[Checkpoint], bool] = lambda _: False,
     ) -> None:
         self._loaded, self._announce, self._say = loaded, announce, say
         self.ledger = Ledger(home, loaded.config.name)
         self.finder = finder_of(loaded, home)
+        self._announced = Announced(self.ledger, loaded.path, waits, say)
         self._trouble, self._unannounced = "", ""
 
     def step(self) -> None:
@@ -85,11 +91,11 @@ class Watcher:
         return self.ledger.failed(fresh, fresh.reason or "its run was killed")
 
     def _is_lost(self, checkpoint: Checkpoint) -> bool:
-        if checkpoint.state != "announced" or self.ledger.is_claimed(checkpoint.digest):
+        try:
+            return self._announced.is_lost(checkpoint)
+        except UserError as error:
+            self._trouble_with(error.message)
             return False
-        # a clock that was set back makes an announcement look younger, one set forward older: both only cost time
-        age = datetime.now(UTC) - datetime.fromisoformat(checkpoint.announced)
-        return abs(age.total_seconds()) > LOST_AFTER_S
 
 
 def finder_of(loaded: LoadedConfig, home: Path) -> Finder:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,9 @@ from pipelines.stack.flow_runs import FlowRuns
 from pipelines.stack.ports import free_port
 from pipelines.stack.service import Child
 from pipelines.stack.services import POOL, Places, prefect_server
-from pipelines.watching.event import emit
-from pipelines.watching.ledger import Checkpoint
+from pipelines.watching.event import emit, waits
+from pipelines.watching.ledger import Checkpoint, Ledger
+from pipelines.watching.lost import Announced
 
 pytestmark = pytest.mark.slow
 TRIGGER = "trigger: {folder: landing, marker: .done}\n"
@@ -49,6 +52,13 @@ def runs(api: str) -> list[str]:
     return [run["parameters"]["checkpoint"] for run in found]
 
 
+def ended(api: str, checkpoint: str) -> None:
+    flow_runs = FlowRuns(Path(), api, POOL)
+    for run in flow_runs._unfinished({}, {}, "SCHEDULED", "PENDING"):
+        if run["parameters"]["checkpoint"] == checkpoint:
+            flow_runs._crash(run, "ended by the test")
+
+
 def until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + LIMIT_S
     while not holds():
@@ -69,3 +79,34 @@ def test_a_paused_deployment_starts_nothing_by_an_event_until_it_is_resumed(api:
     time.sleep(SETTLING_S)
     assert emit(api, "paused", LANDED) == ""
     until(lambda: runs(api) == [LANDED.digest])
+
+
+def test_a_run_that_waits_is_not_announced_again_and_one_that_ended_is(api: str, tmp_path: Path) -> None:
+    deployed(tmp_path, "waiting")
+    loaded = parse(tmp_path / "a.yaml")
+    ledger = Ledger(tmp_path / "home", "waiting")
+    known = ledger.add("e" * 64, "step-2.gguf", ())
+    assert known is not None
+    said: list[str] = []
+    announced = Announced(ledger, loaded.path, partial(waits, api, "waiting"), said.append)
+
+    def late() -> Checkpoint:
+        moment = (datetime.now(UTC) - timedelta(hours=2)).isoformat(timespec="seconds")
+        return ledger.update(known.digest, state="announced", announced=moment)
+
+    assert announced.is_lost(late())  # nothing was sent
+
+    assert emit(api, "waiting", known) == ""
+    until(lambda: known.digest in runs(api))
+    assert not announced.is_lost(late())
+    assert not announced.is_lost(ledger.all()[0])  # asked just now
+
+    ended(api, known.digest)
+    assert announced.is_lost(late())
+    assert said == [
+        f"step-2.gguf: 2 events found no run that took it up; deploy its config anew: tapeout deploy {loaded.path}   "
+        "(the next event comes in 8 min 0 s)"
+    ]
+
+    deployments.pause("waiting")
+    assert not announced.is_lost(late())

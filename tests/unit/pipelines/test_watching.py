@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,12 @@ from configs import RIGHT
 from pipelines.config import LoadedConfig
 from pipelines.errors import BudgetExceeded, SourceError, UserError
 from pipelines.fields.source import PathSource
+from pipelines.launch import Choices, Found, launch_checkpoint
 from pipelines.outcome import Outcome
 from pipelines.parsing import parse
 from pipelines.tracking.lines import UNANSWERED, Tracked
 from pipelines.watching.attempt import attempt, overrides_for
-from pipelines.watching.event import emit
+from pipelines.watching.event import emit, waits
 from pipelines.watching.finding import FolderFinder, UrlFinder, digest_of
 from pipelines.watching.ledger import Checkpoint, Ledger
 from pipelines.watching.trigger import FolderTrigger, UrlTrigger
@@ -41,8 +44,8 @@ class Landing:
         self.said: list[str] = []
         self.problem = ""
 
-    def watcher(self) -> Watcher:
-        return Watcher(self.loaded, self.home, self._announce, self.said.append)
+    def watcher(self, waits: Callable[[Checkpoint], bool] = lambda _: False) -> Watcher:
+        return Watcher(self.loaded, self.home, self._announce, self.said.append, waits)
 
     def drop(self, name: str, content: str, marker: str = ".done") -> Path:
         (self.landing / name).write_text(content)
@@ -314,6 +317,56 @@ def test_a_pass_that_the_registry_did_not_take_is_tried_again(
     assert second.record.promotion.decision == "promoted"
     assert all(stage.cached for stage in second.record.stages)
     assert (ledger.all()[0].state, ledger.all()[0].reason) == ("passed", "")
+
+
+def test_a_config_that_is_gone_is_an_attempt_and_the_third_sets_aside(
+    landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPEOUT_HOME", str(landing.home))
+    watcher = landing.watcher()
+    landing.drop("a.gguf", "bytes")
+    watcher.step()
+    (known,) = watcher.ledger.all()
+    landing.loaded.path.unlink()
+
+    states = []
+    for _ in range(3):
+        with pytest.raises(UserError, match="cannot be read"):
+            launch_checkpoint(landing.loaded.path, (), Found(known.digest, "small"), Choices(tmp_path), None)
+        states.append(watcher.ledger.all()[0].state)
+
+    assert states == ["waiting", "waiting", "aside"]
+    assert "a.yaml: cannot be read: No such file or directory" in watcher.ledger.all()[0].reason
+
+
+def test_an_event_that_nothing_answers_is_sent_ever_more_rarely(landing: Landing) -> None:
+    watcher = landing.watcher()
+    landing.drop("a.gguf", "bytes")
+    watcher.step()
+    times = []
+    for minutes in (3, 3, 5, 5, 9, 61, 59):
+        moment = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat(timespec="seconds")
+        watcher.ledger.update(watcher.ledger.all()[0].digest, announced=moment)
+        watcher.step()
+        times.append(len(landing.announced))
+
+    assert times == [2, 2, 3, 3, 4, 5, 6]
+    assert "tapeout deploy" in landing.said[-2]
+
+
+def test_prefect_that_cannot_be_asked_is_said_once_and_no_event_is_sent(landing: Landing) -> None:
+    landing.drop("a.gguf", "bytes")
+    landing.watcher().step()
+    watcher = landing.watcher(partial(waits, "http://127.0.0.1:9/api", "small"))
+    watcher.ledger.update(watcher.ledger.all()[0].digest, announced="2026-01-01T00:00:00+00:00")
+
+    watcher.step()
+    watcher.step()
+
+    assert landing.announced == ["a.gguf"]
+    assert [line for line in landing.said if "asked" in line] == [
+        "Prefect at http://127.0.0.1:9/api cannot be asked for flow_runs: [Errno 111] Connection refused"
+    ]
 
 
 def test_a_checkpoint_in_another_runs_hands_is_left_to_it(attempted: tuple[Bench, Ledger, Checkpoint]) -> None:
