@@ -46,7 +46,7 @@ def tapeout(config: str, overrides: list[str], dist: str, checkpoint: str = "") 
     try:
         with in_hand(home(), str(flow_run.id)), writer() as tracking:
             if checkpoint:
-                found = Found(checkpoint, watched=str(deployment.name or ""))
+                found = Found(checkpoint, lambda: str(deployment.name or ""))
                 ran = launch_checkpoint(Path(config), overrides, found, choices, tracking, inside_flow)
             else:
                 ran = launch(Path(config), overrides, choices, tracking, inside_flow)

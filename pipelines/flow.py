@@ -102,8 +102,9 @@ def state_of(outcome: Outcome) -> Any:
     from prefect.states import Completed
 
     promoted = outcome.record.promotion
-    became = f"; {promoted.decision}: {promoted.reason}" if promoted else ""
-    return _failed(outcome) if outcome.error else Completed(message=f"every budget passed{became}")
+    became = f"{promoted.decision}: {promoted.reason}" if promoted else outcome.missing
+    message = "; ".join(filter(None, ["every budget passed", became]))
+    return _failed(outcome) if outcome.error else Completed(message=message)
 
 
 def _as_task(name: str, work: Callable[[], T], retries: int = 0) -> T:

@@ -45,10 +45,12 @@ class Choices:
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint that a watch found: the digest of its bytes, and the name of the config where it is known."""
+    """A checkpoint that a watch found, by the digest of its bytes. `watched` tells the config's name, or nothing; it is
+    asked only where the config itself cannot be.
+    """
 
     digest: str
-    watched: str = ""
+    watched: Callable[[], str]
 
 
 Around = Callable[[Pipeline, Ending], Outcome]
@@ -91,7 +93,7 @@ def launch_checkpoint(
     Raises:
         UserError: the config cannot be read, or the watch found no such checkpoint.
     """
-    with beginning(Ledger(home(), found.watched) if found.watched else None, found.digest):
+    with beginning(found.digest, lambda: Ledger(home(), name) if (name := found.watched()) else None):
         own = parse(config, overrides)
         ledger = Ledger(home(), own.config.name)
         if ledger.get(found.digest) is None:

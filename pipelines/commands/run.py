@@ -50,11 +50,11 @@ def command(
         choices = Choices(dist, quiet or as_json, not no_prefect)
         if checkpoint is None:
             outcome = launch(config, overrides, choices, writer)
-        elif (found := launch_checkpoint(config, overrides, Found(checkpoint, watched), choices, writer)) is None:
+        elif (ran := launch_checkpoint(config, overrides, Found(checkpoint, lambda: watched), choices, writer)) is None:
             click.echo(f"checkpoint {checkpoint[:12]} is decided already, or in another run's hands")
             return
         else:
-            outcome = found
+            outcome = ran
     if as_json:
         click.echo(outcome.record.model_dump_json(indent=1))
         if outcome.error is not None:

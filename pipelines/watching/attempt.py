@@ -46,12 +46,12 @@ def attempt(ledger: Ledger, digest: str, carry_out: Carry) -> Outcome | None:
 
 
 @contextmanager
-def beginning(ledger: Ledger | None, digest: str) -> Iterator[None]:
+def beginning(digest: str, ledger_of: Callable[[], Ledger | None]) -> Iterator[None]:
     """What goes wrong in the block, before a run can take the open checkpoint in hand, counts as an attempt on it."""
     try:
         yield
     except TapeoutError as error:
-        if ledger:
+        if ledger := ledger_of():
             with ledger.claimed(digest) as known:
                 if known:
                     ledger.failed(ledger.update(digest, attempts=known.attempts + 1), error.message)

@@ -110,3 +110,21 @@ def test_a_run_that_waits_is_not_announced_again_and_one_that_ended_is(api: str,
 
     deployments.pause("waiting")
     assert not announced.is_lost(late())
+
+
+def test_a_deployment_whose_config_is_gone_has_made_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.deployed import tapeout
+
+    monkeypatch.setenv("TAPEOUT_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", "gone")
+    monkeypatch.chdir(tmp_path)  # the flow changes it
+    ledger = Ledger(tmp_path, "gone")
+    known = ledger.add("f" * 64, "step-3.gguf", ())
+    assert known is not None
+
+    state = tapeout.fn(str(tmp_path / "gone.yaml"), [], str(tmp_path), known.digest)
+
+    assert state.is_failed()
+    (known,) = ledger.all()
+    assert (known.state, known.attempts) == ("waiting", 1)
+    assert "gone.yaml: cannot be read: No such file or directory" in known.reason

@@ -332,7 +332,7 @@ def test_a_config_that_is_gone_is_an_attempt_and_the_third_sets_aside(
     states = []
     for _ in range(3):
         with pytest.raises(UserError, match="cannot be read"):
-            launch_checkpoint(landing.loaded.path, (), Found(known.digest, "small"), Choices(tmp_path), None)
+            launch_checkpoint(landing.loaded.path, (), Found(known.digest, lambda: "small"), Choices(tmp_path), None)
         states.append(watcher.ledger.all()[0].state)
 
     assert states == ["waiting", "waiting", "aside"]
