@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.errors import SourceError
+from pipelines.fetching.addresses import failures
 from pipelines.progress import Silent
-from pipelines.watching.finding import Found, digest_of
+from pipelines.watching.content import digest_of
+from pipelines.watching.finding import Found
 from pipelines.watching.pace import Pace
 from pipelines.watching.trigger import HfTrigger, MlflowTrigger
 
@@ -70,7 +72,6 @@ class MlflowFinder:
         gc.enable()  # which the import turned off, for processes that end soon
         from mlflow.exceptions import MlflowException
 
-        name = self.trigger.mlflow
         try:
             connection = connect(self.home)
             for version, place in _versions(connection.client, self.trigger):
@@ -79,9 +80,14 @@ class MlflowFinder:
                 found = self._fetched(version, place, connection.uri)
                 self._given.add(version)
                 yield found
-        except (MlflowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise SourceError(f"mlflow: {name}: cannot be read: {reason}", "it is looked for again") from error
+        except MlflowException as error:
+            raise self._unread(error) from error
+        except failures() as error:
+            raise self._unread(error) from error
+
+    def _unread(self, error: Exception) -> SourceError:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return SourceError(f"mlflow: {self.trigger.mlflow}: cannot be read: {reason}", "it is looked for again")
 
     def _fetched(self, version: str, place: str, uri: str) -> Found:
         from mlflow.artifacts import download_artifacts

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pipelines.config import LoadedConfig
 from pipelines.errors import SourceError, UserError
+from pipelines.watching.address import UrlFinder
 from pipelines.watching.attempt import overrides_for
-from pipelines.watching.finding import Finder, FolderFinder, UrlFinder
+from pipelines.watching.finding import Finder, FolderFinder
 from pipelines.watching.incoming import prune
 from pipelines.watching.ledger import Checkpoint, Ledger, now
 from pipelines.watching.remote import HubFinder, MlflowFinder

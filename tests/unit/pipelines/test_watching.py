@@ -12,15 +12,16 @@ from dummies import Bench
 
 from configs import RIGHT
 from pipelines.config import LoadedConfig
-from pipelines.errors import BudgetExceeded, SourceError, UserError
+from pipelines.errors import BudgetExceeded, UserError
 from pipelines.fields.source import PathSource
 from pipelines.outcome import Outcome
 from pipelines.parsing import parse
 from pipelines.watching.attempt import attempt, overrides_for
+from pipelines.watching.content import digest_of
 from pipelines.watching.event import emit
-from pipelines.watching.finding import FolderFinder, UrlFinder, digest_of
+from pipelines.watching.finding import FolderFinder
 from pipelines.watching.ledger import Checkpoint, Ledger
-from pipelines.watching.trigger import FolderTrigger, UrlTrigger
+from pipelines.watching.trigger import FolderTrigger
 from pipelines.watching.watcher import Watcher, finder_of
 
 MARKED = FolderTrigger(folder=Path("landing"), marker=".done")
@@ -121,7 +122,8 @@ def test_an_old_file_time_makes_nothing_whole(tmp_path: Path) -> None:
 def test_two_that_land_together_run_one_after_the_other_in_order(landing: Landing) -> None:
     watcher = landing.watcher()
     for age, name in ((20, "first.gguf"), (10, "second.gguf")):
-        os.utime(landing.drop(name, name), (time.time() - age,) * 2)
+        os.utime(landing.drop(name, name, marker=""), (time.time() - age,) * 2)
+        (landing.landing / f"{name}.done").touch()
 
     watcher.step()
     watcher.step()
@@ -289,28 +291,6 @@ def test_a_checkpoint_in_another_runs_hands_is_left_to_it(attempted: tuple[Bench
     with ledger.claimed(new.digest) as known:
         assert known == new
         assert attempt(ledger, new.digest, run(bench)) is None
-
-
-def test_a_url_gives_a_new_file_when_its_state_is_new(tmp_path: Path) -> None:
-    file = tmp_path / "model.gguf"
-    file.write_text("first")
-    finder = UrlFinder(UrlTrigger(url=file.as_uri(), every_s=0.001), tmp_path / "incoming")
-
-    (first,) = finder.look()
-    time.sleep(0.002)
-    assert list(finder.look()) == []
-    file.write_text("the second")
-    time.sleep(0.002)
-    (second,) = finder.look()
-
-    assert (first.path.read_text(), second.path.read_text()) == ("first", "the second")
-
-
-def test_a_url_that_is_away_is_a_reason(tmp_path: Path) -> None:
-    finder = UrlFinder(UrlTrigger(url=(tmp_path / "none").as_uri()), tmp_path / "incoming")
-
-    with pytest.raises(SourceError, match="cannot be read"):
-        list(finder.look())
 
 
 def test_downloads_of_decided_checkpoints_are_removed_but_for_the_latest(landing: Landing) -> None:
