@@ -14,7 +14,7 @@ from pipelines.home import locked, try_lock
 from pipelines.watching.trigger import ATTEMPTS
 from stages.base import Frozen
 
-State = Literal["waiting", "announced", "running", "passed", "halted", "aside"]
+State = Literal["waiting", "announced", "running", "passed", "halted", "aside", "replaced"]
 OPEN: tuple[State, ...] = ("waiting", "announced", "running")
 
 
@@ -62,6 +62,16 @@ class Ledger:
             number = max((known.number for known in self.all()), default=0) + 1
             new = Checkpoint(digest=digest, number=number, name=name, overrides=overrides, seen=now())
             return self._write(new)
+
+    def again(self, digest: str, overrides: tuple[str, ...]) -> Checkpoint:
+        """The bytes of a known one were found, maybe elsewhere: what was replaced before it ran can run now."""
+        with self._changing():
+            known = Checkpoint.model_validate_json(self._file(digest).read_text())
+            changes: dict[str, object] = {"overrides": overrides}
+            if known.state == "replaced":
+                changes |= {"state": "waiting", "attempts": 0}
+            changed = known.model_copy(update=changes)
+            return known if changed == known else self._write(changed)
 
     def update(self, digest: str, **changes: object) -> Checkpoint:
         """Change what is known of one."""

@@ -9,11 +9,11 @@ from pathlib import Path
 from pipelines.config import LoadedConfig
 from pipelines.errors import SourceError, UserError
 from pipelines.watching.address import UrlFinder
-from pipelines.watching.attempt import overrides_for
 from pipelines.watching.finding import Finder, FolderFinder
 from pipelines.watching.incoming import prune
 from pipelines.watching.ledger import Checkpoint, Ledger, now
 from pipelines.watching.remote import HubFinder, MlflowFinder
+from pipelines.watching.source import overrides_for
 from pipelines.watching.trigger import FolderTrigger, HfTrigger, MlflowTrigger, UrlTrigger
 
 LOST_AFTER_S = 120.0
@@ -57,11 +57,10 @@ class Watcher:
         trouble = ""
         try:
             for found in self.finder.look():
-                overrides = overrides_for(self._loaded.config, found.path)
+                overrides = overrides_for(self._loaded.config, found.path, found.digest)
                 new = self.ledger.add(found.digest, found.name, overrides)
-                known = new or self.ledger.get(found.digest)
-                same = f"the same bytes as {known.name}" if known else ""
-                self._say(f"{found.name}: {'new' if new else same}, sha256 {found.digest[:12]}")
+                what = "new" if new else f"the same bytes as {self.ledger.again(found.digest, overrides).name}"
+                self._say(f"{found.name}: {what}, sha256 {found.digest[:12]}")
         except SourceError as error:
             trouble = error.message
         if trouble != self._trouble:

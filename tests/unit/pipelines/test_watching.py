@@ -16,11 +16,12 @@ from pipelines.errors import BudgetExceeded, UserError
 from pipelines.fields.source import PathSource
 from pipelines.outcome import Outcome
 from pipelines.parsing import parse
-from pipelines.watching.attempt import attempt, overrides_for
+from pipelines.watching.attempt import attempt
 from pipelines.watching.content import digest_of
 from pipelines.watching.event import emit
 from pipelines.watching.finding import FolderFinder
 from pipelines.watching.ledger import Checkpoint, Ledger
+from pipelines.watching.source import overrides_for
 from pipelines.watching.trigger import FolderTrigger
 from pipelines.watching.watcher import Watcher, finder_of
 
@@ -79,7 +80,7 @@ def test_a_checkpoint_starts_a_run_once_its_marker_is_there(landing: Landing) ->
 
     assert landing.announced == ["a.gguf"]
     (known,) = Ledger(landing.home, "small").all()
-    assert known.overrides == (f"source={{path: '{checkpoint}'}}",)
+    assert known.overrides == (f"source={{path: '{checkpoint}', sha256: '{known.digest}'}}",)
 
 
 def test_a_folder_is_whole_with_a_marker_inside_which_is_no_part_of_its_bytes(tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_a_licence_stays_with_the_model_and_a_quote_in_a_name_is_harmless(landin
     source = PathSource(path=Path("model.gguf"), licence="Apache-2.0")
     config = landing.loaded.config.model_copy(update={"source": source})
 
-    (override,) = overrides_for(config, Path("/in/it's.gguf"))
+    (override,) = overrides_for(config, Path("/in/it's.gguf"), "d" * 64)
     loaded = parse(landing.loaded.path, [override])
 
     assert loaded.config.source == PathSource(path=Path("/in/it's.gguf"), licence="Apache-2.0")
