@@ -44,7 +44,8 @@ def command(config: Path, once: bool, listing: bool, dist: Path) -> None:
 def _watch(loaded: LoadedConfig, once: bool, announce: Callable[[Checkpoint], str]) -> None:
     from pipelines.errors import UserError
     from pipelines.home import home, try_lock
-    from pipelines.watching.watcher import Watcher, wake_ups
+    from pipelines.watching.waking import wake_ups
+    from pipelines.watching.watcher import Watcher
 
     watcher = Watcher(loaded, home(), announce, _say)
     with try_lock(watcher.ledger.folder / "watcher.lock") as free:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from pipelines.watching.trigger import FolderTrigger, HfTrigger, MlflowTrigger, 
 
 LOST_AFTER_S = 120.0
 """An announcement that no run answered by then went to a server that was away: it is made again."""
-LOOK_S = 1.0
 
 
 class Watcher:
@@ -111,39 +110,3 @@ def finder_of(loaded: LoadedConfig, home: Path) -> Finder:
             return HubFinder(trigger, incoming)
         case MlflowTrigger():
             return MlflowFinder(trigger, home, incoming)
-
-
-def wake_ups(loaded: LoadedConfig) -> Iterator[None]:
-    """Now and again every second, or at once when something changes in a watched folder on this machine."""
-    from watchfiles import watch
-
-    trigger = loaded.config.trigger
-    folder = loaded.folder / trigger.folder.expanduser() if isinstance(trigger, FolderTrigger) else None
-    yield
-    while True:
-        if folder is None or not folder.is_dir():
-            pause()
-            yield
-            continue
-        try:
-            for _ in watch(
-                folder,
-                debounce=200,
-                step=50,
-                rust_timeout=int(LOOK_S * 1000),
-                yield_on_timeout=True,
-                raise_interrupt=True,
-            ):
-                yield
-                if not folder.is_dir():
-                    break
-        except (FileNotFoundError, PermissionError):
-            pause()
-            yield
-
-
-def pause() -> None:
-    """Until the next look."""
-    import time
-
-    time.sleep(LOOK_S)
