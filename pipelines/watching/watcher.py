@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.config import LoadedConfig
@@ -12,6 +11,7 @@ from pipelines.watching.address import UrlFinder
 from pipelines.watching.finding import Finder, FolderFinder
 from pipelines.watching.incoming import prune
 from pipelines.watching.ledger import Checkpoint, Ledger, now
+from pipelines.watching.pace import age_s, pause_left_s
 from pipelines.watching.remote import HubFinder, MlflowFinder
 from pipelines.watching.source import overrides_for
 from pipelines.watching.trigger import FolderTrigger, HfTrigger, MlflowTrigger, UrlTrigger
@@ -30,6 +30,7 @@ class Watcher:
         self.ledger = Ledger(home, loaded.config.name)
         self.finder = finder_of(loaded, home)
         self._trouble, self._unannounced = "", ""
+        self._paused = "", 0
 
     def step(self) -> None:
         """One look. What cannot be read now, or remembered, is said once, and looked for again."""
@@ -43,14 +44,17 @@ class Watcher:
         self._settle_killed()
         prune(self.ledger.folder / "incoming", self.ledger.all())
         head = next((checkpoint for checkpoint in self.ledger.all() if checkpoint.open), None)
-        if head and (head.state == "waiting" or self._is_lost(head)):
-            self._say(f"{head.name}: starting, attempt {head.attempts + 1}")
-            self.ledger.update(head.digest, state="announced", announced=now())
-            if problem := self._announce(head):
-                self.ledger.update(head.digest, state="waiting")
-                self._trouble_with(problem)
-            else:
-                self._unannounced = ""
+        if head and (not self._is_paused(head) if head.state == "waiting" else self._is_lost(head)):
+            self._start(head)
+
+    def _start(self, head: Checkpoint) -> None:
+        self._say(f"{head.name}: starting, attempt {head.attempts + 1}")
+        self.ledger.update(head.digest, state="announced", announced=now())
+        if problem := self._announce(head):
+            self.ledger.update(head.digest, state="waiting")
+            self._trouble_with(problem)
+        else:
+            self._unannounced = ""
 
     def _find(self) -> None:
         trouble = ""
@@ -87,8 +91,16 @@ class Watcher:
         if checkpoint.state != "announced" or self.ledger.is_claimed(checkpoint.digest):
             return False
         # a clock that was set back makes an announcement look younger, one set forward older: both only cost time
-        age = datetime.now(UTC) - datetime.fromisoformat(checkpoint.announced)
-        return abs(age.total_seconds()) > LOST_AFTER_S
+        return age_s(checkpoint.announced) > LOST_AFTER_S
+
+    def _is_paused(self, head: Checkpoint) -> bool:
+        trigger = self._loaded.config.trigger
+        left = pause_left_s(head.attempts, head.failed, trigger.retry_after_s) if trigger else 0.0
+        if left and self._paused != (head.digest, head.attempts):
+            reason = head.reason.partition("\n")[0]
+            self._say(f"{head.name}: attempt {head.attempts + 1} in {left:.0f} s, after: {reason}")
+            self._paused = head.digest, head.attempts
+        return left > 0
 
 
 def finder_of(loaded: LoadedConfig, home: Path) -> Finder:

@@ -192,7 +192,8 @@ def test_a_server_that_does_not_take_the_event_is_told_again(landing: Landing) -
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_is_started_again_and_the_third_time_set_aside(landing: Landing) -> None:
+def test_a_run_that_was_killed_is_started_again_and_the_third_time_set_aside(tmp_path: Path) -> None:
+    landing = Landing(tmp_path, "{folder: landing, marker: .done, retry_after_s: 0}")
     watcher = landing.watcher()
     landing.drop("a.gguf", "bytes")
     watcher.step()
