@@ -55,8 +55,8 @@ class UrlFinder:
         except _failures() as error:
             raise self._unread(error) from error
         if after == identity:  # else replaced while it was read: the next look takes the new one
-            self._given = identity
             yield found
+            self._given = identity  # once it is remembered
         else:
             self._pace.hurry()
 

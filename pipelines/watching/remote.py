@@ -45,8 +45,8 @@ class HubFinder:
             found = _kept(work, self.incoming, f"{name}@{commit[:12]}")
         except OSError as error:
             raise SourceError(f"hf: {name}: cannot be kept: {error.strerror}", "it is looked for again") from error
-        self._given = commit
         yield found
+        self._given = commit  # once it is remembered
 
 
 @dataclass
@@ -78,8 +78,8 @@ class MlflowFinder:
                 if version in self._given:
                     continue
                 found = self._fetched(version, place, connection.uri)
-                self._given.add(version)
                 yield found
+                self._given.add(version)  # once it is remembered
         except MlflowException as error:
             raise self._unread(error) from error
         except failures() as error:

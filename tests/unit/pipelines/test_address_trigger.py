@@ -115,6 +115,15 @@ def test_a_transfer_that_breaks_off_gives_nothing(web: Site, tmp_path: Path) -> 
     assert [found.path.read_bytes() for found in look(watched)] == [GGUF]
 
 
+def test_what_could_not_be_remembered_is_given_again(web: Site, tmp_path: Path) -> None:
+    watched = finder(f"{web.url}/m.gguf", tmp_path)
+    web.answers["/m.gguf"] = Answer(GGUF)
+    for _ in watched.look():
+        break  # as where the ledger's disk is full
+
+    assert len(look(watched)) == 1
+
+
 def test_an_address_that_nobody_serves_is_a_reason_and_the_next_look_finds(tmp_path: Path) -> None:
     address = closed_port()
     watched = finder(f"{address}/m.gguf", tmp_path)
