@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pipelines.environments import Environments
 from pipelines.errors import UserError
 from pipelines.home import home
 from pipelines.mlflow_process import WriterProcess, database
+from pipelines.origin import source_recipe
 from pipelines.outcome import Ending, Outcome, conclude, execute
 from pipelines.parsing import parse
 from pipelines.pipeline import Pipeline
@@ -30,8 +31,9 @@ from pipelines.tracking.sending import MlflowTracker
 from pipelines.tracking.tracker import NullTracker, Tracker
 from pipelines.watching.architecture import check_architecture
 from pipelines.watching.attempt import attempt, beginning
+from pipelines.watching.landed import Landed
 from pipelines.watching.ledger import Ledger
-from pipelines.workshop import Workshop
+from pipelines.workshop import Fetching, Workshop
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def launch(
     choices: Choices,
     writer: WriterProcess | None,
     around: Around | None = None,
+    fetching: Fetching = source_recipe,
 ) -> Outcome:
     """Run a config to its end; without a writer nothing is tracked. `around` carries it out, and concludes it, as part
     of a flow that is running already.
@@ -73,7 +76,7 @@ def launch(
     loaded = parse(config, overrides)
     planned = plan.check(loaded)
     folder = run_folder(loaded)
-    shop = workshop(loaded, folder, progress, writer)
+    shop = replace(workshop(loaded, folder, progress, writer), fetching=fetching)
     pipeline, ending = Pipeline(loaded, planned, shop), Ending(folder, choices.dist)
     shop.store.sweep()
     carry_out = around or (_as_flow if choices.prefect else _plainly)
@@ -100,8 +103,11 @@ def launch_checkpoint(
             raise UserError(f"no checkpoint {found.digest[:12]} was found for {config}", f"tapeout watch {config} --ls")
 
     def carry_out(its: tuple[str, ...]) -> Outcome:
-        check_architecture(own, parse(config, (*overrides, *its)))
-        return launch(config, (*overrides, *its), choices, writer, around)
+        whole = (*overrides, *its)
+        landed = Landed(parse(config, whole), found.digest)
+        with landed.unless_replaced():
+            check_architecture(own, landed.loaded)
+        return launch(config, whole, choices, writer, around, landed.fetching)
 
     return attempt(ledger, found.digest, carry_out)
 

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--once", is_flag=True, help="Look until everything that is there is decided, then end.")
 @click.option("--ls", "listing", is_flag=True, help="Only list the checkpoints seen, and what became of them.")
+@click.option("--retry", metavar="DIGEST", help="Only let a checkpoint that was halted or set aside be tried again.")
 @click.option(
     "--dist", type=click.Path(path_type=Path), default=Path("dist"), show_default=True, help="Bundles go here."
 )
-def command(config: Path, once: bool, listing: bool, dist: Path) -> None:
+def command(config: Path, once: bool, listing: bool, retry: str | None, dist: Path) -> None:
     """Watch the `trigger` of CONFIG. With `tapeout up` and `tapeout deploy CONFIG`, each new checkpoint is an event on
     Prefect that starts the deployment; without, it is run here.
     """
@@ -38,6 +39,10 @@ def command(config: Path, once: bool, listing: bool, dist: Path) -> None:
         for seen in Ledger(home(), loaded.config.name).all():
             click.echo(f"{seen.number:>4}  {seen.digest[:12]}  {seen.state:<9}  {seen.name}  {seen.reason}".rstrip())
         return
+    if retry is not None:
+        known = Ledger(home(), loaded.config.name).reopen(retry)
+        click.echo(f"{known.name}: open again; `tapeout watch {config}` starts it")
+        return
     adopt(home())
     _watch(loaded, once, _watcher(loaded, dist))
 
@@ -45,7 +50,7 @@ def command(config: Path, once: bool, listing: bool, dist: Path) -> None:
 def _watch(loaded: LoadedConfig, once: bool, watcher: Watcher) -> None:
     from pipelines.errors import UserError
     from pipelines.home import try_lock
-    from pipelines.watching.watcher import wake_ups
+    from pipelines.watching.waking import wake_ups
 
     with try_lock(watcher.ledger.folder / "watcher.lock") as free:
         if not free:

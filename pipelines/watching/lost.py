@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.quantities import duration
 from pipelines.watching.ledger import Checkpoint, Ledger, now
+from pipelines.watching.pace import age_s
 
 LOST_AFTER_S, RAREST_S = 120.0, 3600.0
 """An announcement that no run answered by then is made again; each further one has twice as long, up to an hour."""
@@ -32,7 +32,7 @@ class Announced:
         Raises:
             UserError: it cannot be found out whether a run waits.
         """
-        if not self._is_untaken(checkpoint) or _age_s(checkpoint) <= self._patience_s(checkpoint):
+        if not self._is_untaken(checkpoint) or age_s(checkpoint.announced) <= self._patience_s(checkpoint):
             return False
         if self.waits(checkpoint):
             self.ledger.update(checkpoint.digest, announced=now())
@@ -60,8 +60,3 @@ class Announced:
                 f"{checkpoint.name}: {times} events found no run that took it up; deploy its config anew: "
                 f"tapeout deploy {self.config}   (the next event comes in {again})"
             )
-
-
-def _age_s(checkpoint: Checkpoint) -> float:
-    """A clock that was set back makes an announcement look younger, one set forward older: both only cost time."""
-    return abs((datetime.now(UTC) - datetime.fromisoformat(checkpoint.announced)).total_seconds())

@@ -21,7 +21,7 @@ from pipelines.stack.running import Running, running
 from pipelines.watching.ledger import Checkpoint, Ledger
 
 pytestmark = pytest.mark.slow
-TRIGGER = "trigger: {folder: landing, marker: .done}\n"
+TRIGGER = "trigger: {folder: landing, marker: .done, retry_after_s: 0}\n"
 OWN = {name: text for name, text in os.environ.items() if name not in {"PREFECT_API_URL", "MLFLOW_TRACKING_URI"}}
 
 

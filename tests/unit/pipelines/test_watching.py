@@ -15,17 +15,19 @@ from tracks import Answering
 
 from configs import RIGHT
 from pipelines.config import LoadedConfig
-from pipelines.errors import BudgetExceeded, SourceError, UserError
+from pipelines.errors import BudgetExceeded, UserError
 from pipelines.fields.source import PathSource
 from pipelines.launch import Choices, Found, launch_checkpoint
 from pipelines.outcome import Outcome
 from pipelines.parsing import parse
 from pipelines.tracking.lines import UNANSWERED, Tracked
-from pipelines.watching.attempt import attempt, overrides_for
+from pipelines.watching.attempt import attempt
+from pipelines.watching.content import digest_of
 from pipelines.watching.event import emit, waits
-from pipelines.watching.finding import FolderFinder, UrlFinder, digest_of
+from pipelines.watching.finding import FolderFinder
 from pipelines.watching.ledger import Checkpoint, Ledger
-from pipelines.watching.trigger import FolderTrigger, UrlTrigger
+from pipelines.watching.source import overrides_for
+from pipelines.watching.trigger import FolderTrigger
 from pipelines.watching.watcher import Watcher, finder_of
 
 MARKED = FolderTrigger(folder=Path("landing"), marker=".done")
@@ -83,7 +85,7 @@ def test_a_checkpoint_starts_a_run_once_its_marker_is_there(landing: Landing) ->
 
     assert landing.announced == ["a.gguf"]
     (known,) = Ledger(landing.home, "small").all()
-    assert known.overrides == (f"source={{path: '{checkpoint}'}}",)
+    assert known.overrides == (f"source={{path: '{checkpoint}', sha256: '{known.digest}'}}",)
 
 
 def test_a_folder_is_whole_with_a_marker_inside_which_is_no_part_of_its_bytes(tmp_path: Path) -> None:
@@ -126,7 +128,8 @@ def test_an_old_file_time_makes_nothing_whole(tmp_path: Path) -> None:
 def test_two_that_land_together_run_one_after_the_other_in_order(landing: Landing) -> None:
     watcher = landing.watcher()
     for age, name in ((20, "first.gguf"), (10, "second.gguf")):
-        os.utime(landing.drop(name, name), (time.time() - age,) * 2)
+        os.utime(landing.drop(name, name, marker=""), (time.time() - age,) * 2)
+        (landing.landing / f"{name}.done").touch()
 
     watcher.step()
     watcher.step()
@@ -194,7 +197,8 @@ def test_a_server_that_does_not_take_the_event_is_told_again(landing: Landing) -
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_is_started_again_and_the_third_time_set_aside(landing: Landing) -> None:
+def test_a_run_that_was_killed_is_started_again_and_the_third_time_set_aside(tmp_path: Path) -> None:
+    landing = Landing(tmp_path, "{folder: landing, marker: .done, retry_after_s: 0}")
     watcher = landing.watcher()
     landing.drop("a.gguf", "bytes")
     watcher.step()
@@ -235,7 +239,7 @@ def test_a_licence_stays_with_the_model_and_a_quote_in_a_name_is_harmless(landin
     source = PathSource(path=Path("model.gguf"), licence="Apache-2.0")
     config = landing.loaded.config.model_copy(update={"source": source})
 
-    (override,) = overrides_for(config, Path("/in/it's.gguf"))
+    (override,) = overrides_for(config, Path("/in/it's.gguf"), "d" * 64)
     loaded = parse(landing.loaded.path, [override])
 
     assert loaded.config.source == PathSource(path=Path("/in/it's.gguf"), licence="Apache-2.0")
@@ -375,28 +379,6 @@ def test_a_checkpoint_in_another_runs_hands_is_left_to_it(attempted: tuple[Bench
     with ledger.claimed(new.digest) as known:
         assert known == new
         assert attempt(ledger, new.digest, run(bench)) is None
-
-
-def test_a_url_gives_a_new_file_when_its_state_is_new(tmp_path: Path) -> None:
-    file = tmp_path / "model.gguf"
-    file.write_text("first")
-    finder = UrlFinder(UrlTrigger(url=file.as_uri(), every_s=0.001), tmp_path / "incoming")
-
-    (first,) = finder.look()
-    time.sleep(0.002)
-    assert list(finder.look()) == []
-    file.write_text("the second")
-    time.sleep(0.002)
-    (second,) = finder.look()
-
-    assert (first.path.read_text(), second.path.read_text()) == ("first", "the second")
-
-
-def test_a_url_that_is_away_is_a_reason(tmp_path: Path) -> None:
-    finder = UrlFinder(UrlTrigger(url=(tmp_path / "none").as_uri()), tmp_path / "incoming")
-
-    with pytest.raises(SourceError, match="cannot be read"):
-        list(finder.look())
 
 
 def test_downloads_of_decided_checkpoints_are_removed_but_for_the_latest(landing: Landing) -> None:
