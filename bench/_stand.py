@@ -133,7 +133,7 @@ def digits_config(folder: Path, name: str, steps: Sequence[Any]) -> Path:
         "evaluation": {"latency": None},
         "budgets": [{"metric": "top1_agreement", "min": "90%"}],
         "promotion": {"metric": "accuracy_top1", "min_gain": 0, "never_worse": ["size_bytes"]},
-        "trigger": {"folder": "landing", "marker": MARKER},
+        "trigger": {"folder": "landing", "marker": MARKER, "retry_after_s": 0},
         "threads": 1,
     }
     file = folder / f"{name}.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
 from pipelines.flow import inside_flow, state_of
@@ -37,7 +37,7 @@ def tapeout(config: str, overrides: list[str], dist: str, checkpoint: str = "") 
         checkpoint: digest of a checkpoint that `tapeout watch` found; empty for the config's own source.
     """
     from pipelines.errors import TapeoutError
-    from pipelines.launch import Choices, launch, launch_checkpoint
+    from pipelines.launch import Choices, Found, launch, launch_checkpoint
 
     adopt(home())
     os.chdir(HERE)
@@ -46,7 +46,8 @@ def tapeout(config: str, overrides: list[str], dist: str, checkpoint: str = "") 
     try:
         with in_hand(home(), str(flow_run.id)), writer() as tracking:
             if checkpoint:
-                ran = launch_checkpoint(Path(config), overrides, checkpoint, choices, tracking, inside_flow)
+                found = Found(checkpoint, lambda: str(deployment.name or ""))
+                ran = launch_checkpoint(Path(config), overrides, found, choices, tracking, inside_flow)
             else:
                 ran = launch(Path(config), overrides, choices, tracking, inside_flow)
     except TapeoutError as error:

@@ -22,6 +22,7 @@ from stages.base import Frozen
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.events.schemas.automations import Automation
     from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
 TAG, ENGINE = "tapeout", "python -m prefect.engine"
@@ -84,7 +85,9 @@ def listed() -> list[Deployed]:
 
 
 def pause(name: str, paused: bool = True) -> None:
-    """Let a deployment start nothing, neither by its schedule nor by an event, or let it again.
+    """Let a deployment start nothing, neither by its schedule nor by its event, or let it again.
+
+    Prefect reads `paused` for schedules alone: the automation is paused for itself.
 
     Raises:
         UserError: there is none of that name.
@@ -92,6 +95,8 @@ def pause(name: str, paused: bool = True) -> None:
     with _client() as client:
         found = _named(client, name)
         (client.pause_deployment if paused else client.resume_deployment)(found.id)
+        for automation in _automations(client, found):
+            (client.pause_automation if paused else client.resume_automation)(automation.id)
 
 
 def remove(name: str) -> None:
@@ -102,7 +107,7 @@ def remove(name: str) -> None:
     """
     with _client() as client:
         found = _named(client, name)
-        client.delete_resource_owned_automations(f"prefect.deployment.{found.id}")
+        client.delete_resource_owned_automations(_resource(found))
         client.delete_deployment(found.id)
 
 
@@ -128,7 +133,7 @@ def _trigger(name: str) -> DeploymentEventTrigger:
     from prefect.events import DeploymentEventTrigger
 
     return DeploymentEventTrigger(
-        name=f"tapeout: a new checkpoint for {name}",
+        name=_automation(name),
         expect={LANDED},
         match={"prefect.resource.id": resource(name)},
         parameters={"checkpoint": "{{ event.payload.checkpoint }}"},
@@ -165,6 +170,22 @@ def _named(client: SyncPrefectClient, name: str) -> DeploymentResponse:
     if not found:
         raise UserError(f"no deployment is called {name}", "tapeout deployments ls")
     return found[0]
+
+
+def _resource(found: DeploymentResponse) -> str:
+    return f"prefect.deployment.{found.id}"
+
+
+def _automations(client: SyncPrefectClient, found: DeploymentResponse) -> list[Automation]:
+    """Those that came with the deployment, by their name: Prefect does not say whose they are, and others that run it
+    are the user's own.
+    """
+    related = client.read_resource_related_automations(_resource(found))
+    return [automation for automation in related if automation.name == _automation(found.name)]
+
+
+def _automation(name: str) -> str:
+    return f"tapeout: a new checkpoint for {name}"
 
 
 def _shown(found: DeploymentResponse) -> Deployed:

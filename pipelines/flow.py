@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipelines.errors import BudgetExceeded, Interrupted, TapeoutError, UserError
-from pipelines.outcome import Ending, Outcome, execute
+from pipelines.outcome import Ending, Outcome, conclude, execute
 from pipelines.pipeline import Pipeline
 from pipelines.reporting.report import markdown
 from pipelines.sources import SourceUnreachable
@@ -83,9 +83,10 @@ def _run(pipeline: Pipeline, ending: Ending) -> Outcome:
 
 
 def inside_flow(pipeline: Pipeline, ending: Ending) -> Outcome:
-    """Run the pipeline as part of the flow that is running: a task a stage, and the table on its page.
+    """Run the pipeline as part of the flow that is running, and conclude it: a task a stage, and the table on its page.
 
-    A server that went away meanwhile gets no table; the outcome stands.
+    Concluded inside, because the flow's state says what the registry took. A server that went away meanwhile gets no
+    table; the outcome stands.
     """
     import httpx
     from prefect.runtime import flow_run
@@ -93,7 +94,7 @@ def inside_flow(pipeline: Pipeline, ending: Ending) -> Outcome:
     outcome = execute(pipeline, ending, _as_task, str(flow_run.id))
     with suppress(httpx.HTTPError):
         _publish_table(outcome)
-    return outcome
+    return conclude(outcome, pipeline, ending)
 
 
 def state_of(outcome: Outcome) -> Any:
@@ -101,8 +102,9 @@ def state_of(outcome: Outcome) -> Any:
     from prefect.states import Completed
 
     promoted = outcome.record.promotion
-    became = f"; {promoted.decision}: {promoted.reason}" if promoted else ""
-    return _failed(outcome) if outcome.error else Completed(message=f"every budget passed{became}")
+    became = f"{promoted.decision}: {promoted.reason}" if promoted else outcome.missing
+    message = "; ".join(filter(None, ["every budget passed", became]))
+    return _failed(outcome) if outcome.error else Completed(message=message)
 
 
 def _as_task(name: str, work: Callable[[], T], retries: int = 0) -> T:

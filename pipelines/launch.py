@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pipelines.environments import Environments
 from pipelines.errors import UserError
 from pipelines.home import home
 from pipelines.mlflow_process import WriterProcess, database
+from pipelines.origin import source_recipe
 from pipelines.outcome import Ending, Outcome, conclude, execute
 from pipelines.parsing import parse
 from pipelines.pipeline import Pipeline
@@ -29,9 +30,10 @@ from pipelines.store import Store
 from pipelines.tracking.sending import MlflowTracker
 from pipelines.tracking.tracker import NullTracker, Tracker
 from pipelines.watching.architecture import check_architecture
-from pipelines.watching.attempt import attempt
+from pipelines.watching.attempt import attempt, beginning
+from pipelines.watching.landed import Landed
 from pipelines.watching.ledger import Ledger
-from pipelines.workshop import Workshop
+from pipelines.workshop import Fetching, Workshop
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,16 @@ class Choices:
     prefect: bool = True
 
 
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint that a watch found, by the digest of its bytes. `watched` tells the config's name, or nothing; it is
+    asked only where the config itself cannot be.
+    """
+
+    digest: str
+    watched: Callable[[], str]
+
+
 Around = Callable[[Pipeline, Ending], Outcome]
 
 
@@ -52,8 +64,10 @@ def launch(
     choices: Choices,
     writer: WriterProcess | None,
     around: Around | None = None,
+    fetching: Fetching = source_recipe,
 ) -> Outcome:
-    """Run a config to its end; without a writer nothing is tracked. `around` is a flow that it is part of already.
+    """Run a config to its end; without a writer nothing is tracked. `around` carries it out, and concludes it, as part
+    of a flow that is running already.
 
     Raises:
         ConfigErrors: before anything is started.
@@ -62,18 +76,17 @@ def launch(
     loaded = parse(config, overrides)
     planned = plan.check(loaded)
     folder = run_folder(loaded)
-    shop = workshop(loaded, folder, progress, writer)
+    shop = replace(workshop(loaded, folder, progress, writer), fetching=fetching)
     pipeline, ending = Pipeline(loaded, planned, shop), Ending(folder, choices.dist)
     shop.store.sweep()
-    carry_out = around or (_as_flow if choices.prefect else execute)
-    outcome = carry_out(pipeline, ending)
-    return conclude(outcome, pipeline, ending)
+    carry_out = around or (_as_flow if choices.prefect else _plainly)
+    return carry_out(pipeline, ending)
 
 
 def launch_checkpoint(
     config: Path,
     overrides: Sequence[str],
-    digest: str,
+    found: Found,
     choices: Choices,
     writer: WriterProcess | None,
     around: Around | None = None,
@@ -81,18 +94,26 @@ def launch_checkpoint(
     """Run a config on a checkpoint that the watch found; None if it is decided, or in another run's hands.
 
     Raises:
-        UserError: the watch found no such checkpoint.
+        UserError: the config cannot be read, or the watch found no such checkpoint.
     """
-    own = parse(config, overrides)
-    ledger = Ledger(home(), own.config.name)
-    if ledger.get(digest) is None:
-        raise UserError(f"no checkpoint {digest[:12]} was found for {config}", f"tapeout watch {config} --ls")
+    with beginning(found.digest, lambda: Ledger(home(), name) if (name := found.watched()) else None):
+        own = parse(config, overrides)
+        ledger = Ledger(home(), own.config.name)
+        if ledger.get(found.digest) is None:
+            raise UserError(f"no checkpoint {found.digest[:12]} was found for {config}", f"tapeout watch {config} --ls")
 
     def carry_out(its: tuple[str, ...]) -> Outcome:
-        check_architecture(own, parse(config, (*overrides, *its)))
-        return launch(config, (*overrides, *its), choices, writer, around)
+        whole = (*overrides, *its)
+        landed = Landed(parse(config, whole), found.digest)
+        with landed.unless_replaced():
+            check_architecture(own, landed.loaded)
+        return launch(config, whole, choices, writer, around, landed.fetching)
 
-    return attempt(ledger, digest, carry_out)
+    return attempt(ledger, found.digest, carry_out)
+
+
+def _plainly(pipeline: Pipeline, ending: Ending) -> Outcome:
+    return conclude(execute(pipeline, ending), pipeline, ending)
 
 
 def _as_flow(pipeline: Pipeline, ending: Ending) -> Outcome:

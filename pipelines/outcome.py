@@ -27,10 +27,11 @@ from stages.base import ROOT
 
 @dataclass(frozen=True)
 class Outcome:
-    """The record of a run, and the error that ended it early."""
+    """The record of a run, the error that ended it early, and what the registry lacks of one that passed."""
 
     record: RunRecord
     error: TapeoutError | None
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def conclude(outcome: Outcome, pipeline: Pipeline, ending: Ending) -> Outcome:
     tracker, record = pipeline.workshop.tracker, outcome.record
     tracked = tracker.tracked()
     record = record.model_copy(update={"mlflow_run": tracked.mlflow_run, "model_version": tracked.model_version})
-    record = record.model_copy(update={"promotion": _in_the_registry(record.promotion, tracked)})
+    missing = _missing(record, tracked)
+    record = record.model_copy(update={"promotion": _in_the_registry(record.promotion, missing)})
     if isinstance(tracker, NullTracker):
         report.write(record, ending.folder, {})  # the MLflow writer does it for itself
     if tracked.problem:
@@ -76,7 +78,7 @@ def conclude(outcome: Outcome, pipeline: Pipeline, ending: Ending) -> Outcome:
     for problem in notify(settings, record) if settings else ():
         pipeline.workshop.progress.say(f"{problem}; the run itself is not affected")
     (ending.folder / "run.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
-    return Outcome(record, outcome.error)
+    return Outcome(record, outcome.error, "" if isinstance(tracker, NullTracker) else missing)
 
 
 def _leave_sensitivities(pipeline: Pipeline, folder: Path) -> None:
@@ -89,12 +91,18 @@ def _leave_sensitivities(pipeline: Pipeline, folder: Path) -> None:
             sensitivity.leave(Sensitivity.load(store.artifact(store.find(record.artifact)).path), folder)
 
 
-def _in_the_registry(promoted: Promoted | None, tracked: Tracked) -> Promoted | None:
+def _missing(record: RunRecord, tracked: Tracked) -> str:
+    """What the registry did not take of a run that passed, or nothing."""
+    if record.status != "passed":
+        return ""
+    return tracked.not_promoted or ("" if tracked.model_version else "the version could not be registered")
+
+
+def _in_the_registry(promoted: Promoted | None, missing: str) -> Promoted | None:
     """What the comparison said, unless the registry did not take it."""
-    against = tracked.not_promoted or ("" if tracked.model_version else "the version could not be registered")
-    if promoted is None or promoted.decision == "kept" or not against:
+    if promoted is None or promoted.decision == "kept" or not missing:
         return promoted
-    return promoted.model_copy(update={"decision": "kept", "reason": against})
+    return promoted.model_copy(update={"decision": "kept", "reason": missing})
 
 
 def start_of(pipeline: Pipeline, started: str) -> RunStart:

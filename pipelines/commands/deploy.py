@@ -38,7 +38,7 @@ def command(
 ) -> None:
     """Register CONFIG as a deployment on Prefect; with a `trigger:`, what `tapeout watch` finds starts it.
 
-    Deploying again changes the deployment. Its parameters can be edited on Prefect's page.
+    Deploying again changes the deployment, and resumes a paused one. Its parameters can be edited on Prefect's page.
     """
     from pipelines.home import home
     from pipelines.parsing import parse

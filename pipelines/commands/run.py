@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--no-mlflow", is_flag=True, help="Track nothing.")
 @click.option("--no-prefect", is_flag=True, help="Run without a flow.")
 @click.option("--checkpoint", metavar="DIGEST", help="Take a checkpoint that `tapeout watch` found as the source.")
+@click.option("--watched", default="", hidden=True, help="Whose watch found it: what fails at once counts there.")
 def command(
     config: Path,
     overrides: tuple[str, ...],
@@ -36,6 +37,7 @@ def command(
     no_mlflow: bool,
     no_prefect: bool,
     checkpoint: str | None,
+    watched: str,
 ) -> None:
     """Run CONFIG: fetch, run the stages, measure each, halt over budget, bundle what passed.
 
@@ -43,16 +45,16 @@ def command(
     """
     adopt(home())
     with nullcontext() if no_mlflow else mlflow_process.writer() as writer:
-        from pipelines.launch import Choices, launch, launch_checkpoint
+        from pipelines.launch import Choices, Found, launch, launch_checkpoint
 
         choices = Choices(dist, quiet or as_json, not no_prefect)
         if checkpoint is None:
             outcome = launch(config, overrides, choices, writer)
-        elif (found := launch_checkpoint(config, overrides, checkpoint, choices, writer)) is None:
+        elif (ran := launch_checkpoint(config, overrides, Found(checkpoint, lambda: watched), choices, writer)) is None:
             click.echo(f"checkpoint {checkpoint[:12]} is decided already, or in another run's hands")
             return
         else:
-            outcome = found
+            outcome = ran
     if as_json:
         click.echo(outcome.record.model_dump_json(indent=1))
         if outcome.error is not None:

@@ -52,7 +52,7 @@ def download(url: str, sha256: str, folder: Path, progress: Progress) -> Path:
             raise SourceError(f"{where}: no such file", "check the address") from error
         except PermissionError as error:
             raise SourceError(f"{where}: no access: {error}", "set the credentials that its driver reads") from error
-        except _failures() as error:
+        except failures() as error:
             raise _diagnosed(where, error) from error
     check_digest(sha256_of(folder / name), sha256, where)
     return folder / name
@@ -67,7 +67,7 @@ def _transfer(url: str, path: Path, bar: Bar) -> None:
 
     scheme = urlsplit(url).scheme
     try:
-        filesystem, remote = url_to_fs(url, **_options(scheme))
+        filesystem, remote = url_to_fs(url, **options(scheme))
     except (ImportError, ValueError) as error:
         driver = DRIVERS.get(scheme)
         hint = f"install its driver beside Tapeout: pip install {driver}" if driver else "download it, and use `path:`"
@@ -75,8 +75,11 @@ def _transfer(url: str, path: Path, bar: Bar) -> None:
     filesystem.get_file(remote, str(path), callback=Callback(hooks={"bar": draw}))
 
 
-def _options(scheme: str) -> dict[str, Any]:
-    """By itself aiohttp gives a whole download 5 minutes and ignores the proxy variables unless told otherwise."""
+def options(scheme: str) -> dict[str, Any]:
+    """What to open a filesystem with.
+
+    By itself aiohttp gives a whole download 5 minutes and ignores the proxy variables unless told otherwise.
+    """
     if scheme not in ("http", "https"):
         return {}
     from aiohttp import ClientTimeout
@@ -85,7 +88,8 @@ def _options(scheme: str) -> dict[str, Any]:
     return {"client_kwargs": {"timeout": timeout, "trust_env": True}}
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
+    """What an opened filesystem raises when its server is away or answers with an error."""
     return OSError, *(getattr(sys.modules[module], name) for module, name in FOREIGN.items() if module in sys.modules)
 
 

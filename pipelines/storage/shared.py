@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipelines.errors import StoreError, UserError
+from pipelines.fetching.addresses import failures
 from pipelines.storage.digest import Manifest
 from pipelines.storage.entries import Entry
 
@@ -43,7 +44,7 @@ class Shared:
         self._files, self._root = _opened(url)
         protocol = self._files.protocol
         self._protocols = {protocol} if isinstance(protocol, str) else set(protocol)
-        self._mistaken, self._unreachable = _failures()
+        self._mistaken, self._unreachable = _mistakes(), failures()
         self._away_until = 0.0
 
     def check(self) -> None:
@@ -165,15 +166,13 @@ def _opened(url: str) -> tuple[Any, str]:
     return files, root.rstrip("/")
 
 
-def _failures() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
-    """What a filesystem raises when the address is wrong, and when its server is away."""
+def _mistakes() -> tuple[type[Exception], ...]:
+    """What a filesystem raises when the address or the credentials are wrong."""
     try:
-        from aiohttp import ClientError
-        from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError
+        from botocore.exceptions import NoCredentialsError, PartialCredentialsError
     except ImportError:
-        return (PermissionError,), (OSError, TimeoutError)
-    wrong = (PermissionError, NoCredentialsError, PartialCredentialsError)
-    return wrong, (OSError, TimeoutError, ClientError, BotoCoreError)
+        return (PermissionError,)
+    return PermissionError, NoCredentialsError, PartialCredentialsError
 
 
 def _reason(error: Exception) -> str:

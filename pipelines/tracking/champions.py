@@ -43,18 +43,25 @@ def champion(client: MlflowClient, name: str) -> Champion | None:
 def promote(client: MlflowClient, home: Path, name: str, version: str, compared_with: str | None) -> str:
     """Let the version be champion unless another became it since the comparison; why not, or nothing.
 
-    `champion` moves in one transaction of the registry: at no moment are there two, or none.
+    `champion` moves in one transaction of the registry: at no moment are there two, or none. The lock holds for this
+    home alone. Another home's run is seen before the move and after it; MLflow moves no alias on a condition, so that
+    one which moves it right after that is not.
     """
     with locked(home / "mlflow" / "promotion.lock"):
         now = aliases(client, name).get(CHAMPION)
         if now == version:
             return ""
         if now != compared_with:
-            return f"version {now} became champion meanwhile"
+            return _changed(now)
         if now:
             client.set_registered_model_alias(name, PREVIOUS, now)
         client.set_registered_model_alias(name, CHAMPION, version)
-    return ""
+        now = aliases(client, name).get(CHAMPION)
+    return "" if now == version else _changed(now)
+
+
+def _changed(now: str | None) -> str:
+    return f"the champion changed meanwhile to version {now}" if now else "the champion's alias was removed meanwhile"
 
 
 def rollback(client: MlflowClient, home: Path, name: str) -> tuple[str, str]:

@@ -14,6 +14,9 @@ from pipelines.records import RunRecord, StageRecord
 from pipelines.searching.trials import SearchRecord, Trial
 from stages.base import Frozen
 
+UNANSWERED = "the registry did not answer"
+"""Why a version is not promoted as long as nothing else is known: whoever is killed or left alone has said it."""
+
 
 class RunStart(Frozen):
     """What is known of a run before its first stage."""

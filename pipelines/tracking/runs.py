@@ -17,7 +17,7 @@ from pipelines.tracking import champions, statuses, versions
 from pipelines.tracking.calls import create, log
 from pipelines.tracking.connection import Connection, connect
 from pipelines.tracking.inputs import evaluation_data
-from pipelines.tracking.lines import Closing, Learning, Line, Opening, Progressed, RunStart, Tracked
+from pipelines.tracking.lines import UNANSWERED, Closing, Learning, Line, Opening, Progressed, RunStart, Tracked
 from pipelines.tracking.metrics import series
 from pipelines.tracking.notes import description
 from pipelines.tracking.params import run_params
@@ -86,11 +86,13 @@ class RunWriter:
 
     def _register(self, run: RunRecord, bundle: Path) -> None:
         known = versions.register(self._connection, self._run_id, run, bundle)
-        self._say(model_version=known)
+        pending = run.promotion is not None and run.promotion.decision == "promoted"
+        self._say(model_version=known, not_promoted=UNANSWERED if pending else "")
         if run.promotion:
             version = known.rpartition("/")[2]
-            against = versions.promote(self._connection, self._run_id, run, version, run.promotion)
+            against = versions.promote(self._connection, run, version, run.promotion)
             self._say(not_promoted=against)
+            versions.tell(self._connection, self._run_id, run, version, run.promotion, against)
 
     def _say(self, **news: Any) -> None:
         self._tracked = self._tracked.model_copy(update=news)

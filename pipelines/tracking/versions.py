@@ -19,20 +19,24 @@ def register(connection: Connection, run_id: str, run: RunRecord, bundle: Path) 
     return patiently(lambda: _known(connection, run, bundle) or _made(connection, run_id, run, bundle))
 
 
-def promote(connection: Connection, run_id: str, run: RunRecord, version: str, promoted: Promoted) -> str:
+def promote(connection: Connection, run: RunRecord, version: str, promoted: Promoted) -> str:
     """Move the alias if the comparison says so; why it was not moved all the same, or nothing."""
+    if promoted.decision == "kept":
+        return ""
+    return champions.promote(connection.client, connection.home, run.name, version, promoted.champion)
+
+
+def tell(connection: Connection, run_id: str, run: RunRecord, version: str, promoted: Promoted, against: str) -> None:
+    """Write what came of the comparison on the run, the version and the model; `against` as `promote` gave it."""
     client = connection.client
-    against = ""
-    if promoted.decision == "promoted":
-        against = champions.promote(client, connection.home, run.name, version, promoted.champion)
     decision = "kept" if against else promoted.decision
     promotion = f"{decision}: {against or promoted.reason}"[:LONGEST_TAG]
     client.set_tag(run_id, "promotion", promotion)
-    client.set_model_version_tag(run.name, version, "promotion", promotion)
-    about = f"{promotion}\n\n{client.get_model_version(run.name, version).tags.get('budgets', '')}"
-    client.update_model_version(run.name, version, about)
+    tags = client.get_model_version(run.name, version).tags
+    if promoted.champion != version or "promotion" not in tags:  # a champion keeps the word that made it one
+        client.set_model_version_tag(run.name, version, "promotion", promotion)
+        client.update_model_version(run.name, version, f"{promotion}\n\n{tags.get('budgets', '')}")
     champions.note(client, run.name, champions.outcome_line(run, version, promotion))
-    return against
 
 
 def _known(connection: Connection, run: RunRecord, bundle: Path) -> str | None:

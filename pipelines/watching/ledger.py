@@ -10,12 +10,15 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipelines.errors import UserError
 from pipelines.home import locked, try_lock
 from pipelines.watching.trigger import ATTEMPTS
 from stages.base import Frozen
 
-State = Literal["waiting", "announced", "running", "passed", "halted", "aside"]
+State = Literal["waiting", "announced", "running", "passed", "halted", "aside", "replaced"]
 OPEN: tuple[State, ...] = ("waiting", "announced", "running")
+CLOSED: tuple[State, ...] = ("halted", "aside", "replaced")
+"""Decided, and may be tried again; what passed is not."""
 
 
 class Checkpoint(Frozen):
@@ -29,6 +32,7 @@ class Checkpoint(Frozen):
     state: State = "waiting"
     announced: str = Field("", description="UTC, ISO 8601, the last time")
     attempts: int = 0
+    failed: str = Field("", description="UTC, ISO 8601, when the last attempt did")
     reason: str = Field("", description="why it was not passed, or the last attempt failed")
 
     @property
@@ -63,6 +67,16 @@ class Ledger:
             new = Checkpoint(digest=digest, number=number, name=name, overrides=overrides, seen=now())
             return self._write(new)
 
+    def again(self, digest: str, overrides: tuple[str, ...]) -> Checkpoint:
+        """The bytes of a known one were found, maybe elsewhere: what was replaced before it ran can run now."""
+        with self._changing():
+            known = Checkpoint.model_validate_json(self._file(digest).read_text())
+            changes: dict[str, object] = {"overrides": overrides}
+            if known.state == "replaced":
+                changes |= {"state": "waiting", "attempts": 0, "failed": ""}
+            changed = known.model_copy(update=changes)
+            return known if changed == known else self._write(changed)
+
     def update(self, digest: str, **changes: object) -> Checkpoint:
         """Change what is known of one."""
         with self._changing():
@@ -87,7 +101,24 @@ class Ledger:
     def failed(self, checkpoint: Checkpoint, reason: str) -> Checkpoint:
         """One attempt came to nothing; the third sets the checkpoint aside."""
         state: State = "aside" if checkpoint.attempts >= ATTEMPTS else "waiting"
-        return self.update(checkpoint.digest, state=state, reason=reason)
+        return self.update(checkpoint.digest, state=state, reason=reason, failed=now())
+
+    def reopen(self, digest: str) -> Checkpoint:
+        """Try the one whose digest begins so from the start, with its place in the order.
+
+        Raises:
+            UserError: none or several do; lists what can be.
+        """
+        can = [known for known in self.all() if known.state in CLOSED]
+        meant = [known for known in can if known.digest.startswith(digest.lower())]
+        if len(meant) != 1:
+            told = f"digests of {len(meant)} checkpoints" if meant else "digest of no checkpoint"
+            raise UserError(
+                f"{digest}: the {told} that can be tried again begin{'' if meant else 's'} so",
+                "\n".join(f"{known.digest[:12]}  {known.state:<8}  {known.name}" for known in meant or can)
+                or "none was halted, set aside or replaced",
+            )
+        return self.update(meant[0].digest, state="waiting", attempts=0, failed="")
 
     def _file(self, digest: str) -> Path:
         return self.folder / f"{digest}.json"

@@ -1,9 +1,13 @@
-"""How often a place far away is looked at."""
+"""How often a place far away is looked at, and a checkpoint tried."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+PAUSES = (1, 5)
+"""Before the second attempt and the third, times `retry_after_s`: a minute's outage sets no checkpoint aside."""
 
 
 @dataclass
@@ -24,3 +28,18 @@ class Pace:
     def hurry(self) -> None:
         """Let the next look come at once."""
         self._looked = None
+
+
+def pause_left_s(attempts: int, failed: str, retry_after_s: float) -> float:
+    """Seconds until the next attempt is due, after so many, of which the last failed then.
+
+    A clock that is set makes a pause shorter, or at most twice as long.
+    """
+    if not attempts or not failed:
+        return 0.0
+    return max(0.0, retry_after_s * PAUSES[min(attempts, len(PAUSES)) - 1] - age_s(failed))
+
+
+def age_s(moment: str) -> float:
+    """Seconds since a moment in UTC, ISO 8601; until it, where a clock was set back since."""
+    return abs((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.errors import SourceError
+from pipelines.fetching.addresses import failures
 from pipelines.progress import Silent
-from pipelines.watching.finding import Found, digest_of
+from pipelines.watching.content import digest_of
+from pipelines.watching.finding import Found
 from pipelines.watching.pace import Pace
 from pipelines.watching.trigger import HfTrigger, MlflowTrigger
 
@@ -43,8 +45,8 @@ class HubFinder:
             found = _kept(work, self.incoming, f"{name}@{commit[:12]}")
         except OSError as error:
             raise SourceError(f"hf: {name}: cannot be kept: {error.strerror}", "it is looked for again") from error
-        self._given = commit
         yield found
+        self._given = commit  # once it is remembered
 
 
 @dataclass
@@ -70,18 +72,22 @@ class MlflowFinder:
         gc.enable()  # which the import turned off, for processes that end soon
         from mlflow.exceptions import MlflowException
 
-        name = self.trigger.mlflow
         try:
             connection = connect(self.home)
             for version, place in _versions(connection.client, self.trigger):
                 if version in self._given:
                     continue
                 found = self._fetched(version, place, connection.uri)
-                self._given.add(version)
                 yield found
-        except (MlflowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise SourceError(f"mlflow: {name}: cannot be read: {reason}", "it is looked for again") from error
+                self._given.add(version)  # once it is remembered
+        except MlflowException as error:
+            raise self._unread(error) from error
+        except failures() as error:
+            raise self._unread(error) from error
+
+    def _unread(self, error: Exception) -> SourceError:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return SourceError(f"mlflow: {self.trigger.mlflow}: cannot be read: {reason}", "it is looked for again")
 
     def _fetched(self, version: str, place: str, uri: str) -> Found:
         from mlflow.artifacts import download_artifacts

@@ -12,6 +12,9 @@ from pipelines.fields.unions import which
 from stages.base import Frozen
 
 ATTEMPTS = 3
+RetryAfter = Annotated[
+    float, Field(ge=0, description="seconds before a second attempt; five times as long before the third")
+]
 
 
 class FolderTrigger(Frozen):
@@ -21,10 +24,11 @@ class FolderTrigger(Frozen):
     pattern: str = Field("*", description="names of entries that are checkpoints; hidden ones never are")
     marker: str | None = Field(
         None,
-        description="written last: `NAME` + marker beside a file, or a file of that name in a folder; without one, "
-        "`quiet_s` decides",
+        description="written last, and again after an overwrite: `NAME` + marker beside a file, or a file of that name "
+        "in a folder; without one, `quiet_s` decides",
     )
     quiet_s: float = Field(10.0, ge=0, description="seconds without a change after which an entry counts as whole")
+    retry_after_s: RetryAfter = 60.0
 
 
 class UrlTrigger(Frozen):
@@ -32,6 +36,7 @@ class UrlTrigger(Frozen):
 
     url: str = Field(description="https, s3, gs, file, ...")
     every_s: float = Field(60.0, gt=0, description="seconds between looks")
+    retry_after_s: RetryAfter = 60.0
 
 
 class HfTrigger(Frozen):
@@ -41,6 +46,7 @@ class HfTrigger(Frozen):
     revision: str = Field("main", description="a branch or tag that moves")
     files: tuple[str, ...] = Field(HfSource.model_fields["files"].default, description="patterns to fetch")
     every_s: float = Field(60.0, gt=0, description="seconds between looks")
+    retry_after_s: RetryAfter = 60.0
 
 
 class MlflowTrigger(Frozen):
@@ -52,6 +58,7 @@ class MlflowTrigger(Frozen):
         None, description="the checkpoint inside the version; without it the version's whole folder is one"
     )
     every_s: float = Field(60.0, gt=0, description="seconds between looks")
+    retry_after_s: RetryAfter = 60.0
 
     @field_validator("file")
     @classmethod

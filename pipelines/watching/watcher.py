@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.config import LoadedConfig
 from pipelines.errors import SourceError, UserError
-from pipelines.watching.attempt import overrides_for
-from pipelines.watching.finding import Finder, FolderFinder, UrlFinder
+from pipelines.watching.address import UrlFinder
+from pipelines.watching.finding import Finder, FolderFinder
 from pipelines.watching.incoming import prune
 from pipelines.watching.ledger import Checkpoint, Ledger, now
+from pipelines.watching.lost import Announced
+from pipelines.watching.pace import pause_left_s
 from pipelines.watching.remote import HubFinder, MlflowFinder
+from pipelines.watching.source import overrides_for
 from pipelines.watching.trigger import FolderTrigger, HfTrigger, MlflowTrigger, UrlTrigger
-
-LOST_AFTER_S = 120.0
-"""An announcement that no run answered by then went to a server that was away: it is made again."""
-LOOK_S = 1.0
 
 
 class Watcher:
-    """Watches one config's trigger. `announce` starts a run for a checkpoint, now or soon."""
+    """Watches one config's trigger. `announce` starts a run for a checkpoint, now or soon; `waits` tells whether one
+    that was announced will be taken up without another word.
+    """
 
     def __init__(
-        self, loaded: LoadedConfig, home: Path, announce: Callable[[Checkpoint], str], say: Callable[[str], None]
+        self,
+        loaded: LoadedConfig,
+        home: Path,
+        announce: Callable[[Checkpoint], str],
+        say: Callable[[str], None],
+        waits: Callable[[Checkpoint], bool] = lambda _: False,
     ) -> None:
         self._loaded, self._announce, self._say = loaded, announce, say
         self.ledger = Ledger(home, loaded.config.name)
         self.finder = finder_of(loaded, home)
+        self._announced = Announced(self.ledger, loaded.path, waits, say)
         self._trouble, self._unannounced = "", ""
+        self._paused = "", 0
 
     def step(self) -> None:
         """One look. What cannot be read now, or remembered, is said once, and looked for again."""
@@ -43,24 +50,26 @@ class Watcher:
         self._settle_killed()
         prune(self.ledger.folder / "incoming", self.ledger.all())
         head = next((checkpoint for checkpoint in self.ledger.all() if checkpoint.open), None)
-        if head and (head.state == "waiting" or self._is_lost(head)):
-            self._say(f"{head.name}: starting, attempt {head.attempts + 1}")
-            self.ledger.update(head.digest, state="announced", announced=now())
-            if problem := self._announce(head):
-                self.ledger.update(head.digest, state="waiting")
-                self._trouble_with(problem)
-            else:
-                self._unannounced = ""
+        if head and (not self._is_paused(head) if head.state == "waiting" else self._is_lost(head)):
+            self._start(head)
+
+    def _start(self, head: Checkpoint) -> None:
+        self._say(f"{head.name}: starting, attempt {head.attempts + 1}")
+        self.ledger.update(head.digest, state="announced", announced=now())
+        if problem := self._announce(head):
+            self.ledger.update(head.digest, state="waiting")
+            self._trouble_with(problem)
+        else:
+            self._unannounced = ""
 
     def _find(self) -> None:
         trouble = ""
         try:
             for found in self.finder.look():
-                overrides = overrides_for(self._loaded.config, found.path)
+                overrides = overrides_for(self._loaded.config, found.path, found.digest)
                 new = self.ledger.add(found.digest, found.name, overrides)
-                known = new or self.ledger.get(found.digest)
-                same = f"the same bytes as {known.name}" if known else ""
-                self._say(f"{found.name}: {'new' if new else same}, sha256 {found.digest[:12]}")
+                what = "new" if new else f"the same bytes as {self.ledger.again(found.digest, overrides).name}"
+                self._say(f"{found.name}: {what}, sha256 {found.digest[:12]}")
         except SourceError as error:
             trouble = error.message
         if trouble != self._trouble:
@@ -85,11 +94,20 @@ class Watcher:
         return self.ledger.failed(fresh, fresh.reason or "its run was killed")
 
     def _is_lost(self, checkpoint: Checkpoint) -> bool:
-        if checkpoint.state != "announced" or self.ledger.is_claimed(checkpoint.digest):
+        try:
+            return self._announced.is_lost(checkpoint)
+        except UserError as error:
+            self._trouble_with(error.message)
             return False
-        # a clock that was set back makes an announcement look younger, one set forward older: both only cost time
-        age = datetime.now(UTC) - datetime.fromisoformat(checkpoint.announced)
-        return abs(age.total_seconds()) > LOST_AFTER_S
+
+    def _is_paused(self, head: Checkpoint) -> bool:
+        trigger = self._loaded.config.trigger
+        left = pause_left_s(head.attempts, head.failed, trigger.retry_after_s) if trigger else 0.0
+        if left and self._paused != (head.digest, head.attempts):
+            reason = head.reason.partition("\n")[0]
+            self._say(f"{head.name}: attempt {head.attempts + 1} in {left:.0f} s, after: {reason}")
+            self._paused = head.digest, head.attempts
+        return left > 0
 
 
 def finder_of(loaded: LoadedConfig, home: Path) -> Finder:
@@ -111,39 +129,3 @@ def finder_of(loaded: LoadedConfig, home: Path) -> Finder:
             return HubFinder(trigger, incoming)
         case MlflowTrigger():
             return MlflowFinder(trigger, home, incoming)
-
-
-def wake_ups(loaded: LoadedConfig) -> Iterator[None]:
-    """Now and again every second, or at once when something changes in a watched folder on this machine."""
-    from watchfiles import watch
-
-    trigger = loaded.config.trigger
-    folder = loaded.folder / trigger.folder.expanduser() if isinstance(trigger, FolderTrigger) else None
-    yield
-    while True:
-        if folder is None or not folder.is_dir():
-            pause()
-            yield
-            continue
-        try:
-            for _ in watch(
-                folder,
-                debounce=200,
-                step=50,
-                rust_timeout=int(LOOK_S * 1000),
-                yield_on_timeout=True,
-                raise_interrupt=True,
-            ):
-                yield
-                if not folder.is_dir():
-                    break
-        except (FileNotFoundError, PermissionError):
-            pause()
-            yield
-
-
-def pause() -> None:
-    """Until the next look."""
-    import time
-
-    time.sleep(LOOK_S)

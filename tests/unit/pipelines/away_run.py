@@ -12,7 +12,7 @@ from pathlib import Path
 from dummies import Bench
 
 from pipelines import flow
-from pipelines.outcome import Ending, conclude
+from pipelines.outcome import Ending
 from pipelines.process import Learning, ignore
 from pipelines.requests import RunRequest
 from pipelines.runner import InlineRunner
@@ -40,7 +40,7 @@ def main() -> None:
 
     pipeline, ending = bench.pipeline(runner=Disturbed(away)), Ending(folder / "run", folder / "dist")
     ending.folder.mkdir()
-    outcome = conclude(flow.run(pipeline, ending), pipeline, ending)
+    outcome = flow.run(pipeline, ending)
     sys.stdout.write(outcome.record.status)
 
 

@@ -14,6 +14,7 @@ from pipelines.config import LoadedConfig
 from pipelines.errors import SourceError
 from pipelines.parsing import parse
 from pipelines.watching.architecture import check_architecture
+from pipelines.watching.content import digest_of
 from pipelines.watching.ledger import Ledger
 
 __all__ = ["home", "tapeout"]
@@ -96,9 +97,10 @@ def test_refusal_is_the_checkpoints_reason(tapeout: Command, home: Path, tmp_pat
     own, other = onnx(tmp_path / "own.onnx"), onnx(tmp_path / "new.onnx", classes=100)
     loaded, _ = config(tmp_path, own, other)
     ledger = Ledger(home, loaded.config.name)
-    ledger.add("d" * 64, "new.onnx", (f"source={{path: {other}}}",))
+    digest = digest_of(other, None)
+    ledger.add(digest, "new.onnx", (f"source={{path: {other}}}",))
 
-    ended = tapeout("run", loaded.path, "--checkpoint", "d" * 64, "--no-mlflow", "--no-prefect")
+    ended = tapeout("run", loaded.path, "--checkpoint", digest, "--no-mlflow", "--no-prefect")
 
     assert ended.code == 2
     assert "output `logits` is ?x100, not ?x10" in ended.err

@@ -21,7 +21,7 @@ from pipelines.stack.running import Running, running
 from pipelines.watching.ledger import Checkpoint, Ledger
 
 pytestmark = pytest.mark.slow
-TRIGGER = "trigger: {folder: landing, marker: .done}\n"
+TRIGGER = "trigger: {folder: landing, marker: .done, retry_after_s: 0}\n"
 OWN = {name: text for name, text in os.environ.items() if name not in {"PREFECT_API_URL", "MLFLOW_TRACKING_URI"}}
 
 
@@ -126,9 +126,15 @@ def test_a_deployment_whose_config_is_gone_says_so_and_fails_plainly(stand: Stan
 
     listed = next(item for item in json.loads(stand("deployments", "ls", "--json").stdout) if item["name"] == "gone")
     deployment = next(item for item in stand.asked("deployments/filter", {}) if item["name"] == "gone")
-    run = stand.asked(f"deployments/{deployment['id']}/create_flow_run", {})
+    landed = Ledger(stand.home, "gone").add("d" * 64, "step-1.gguf", ())
+    assert landed is not None
+    given = {"parameters": {"checkpoint": landed.digest}}
+    run = stand.asked(f"deployments/{deployment['id']}/create_flow_run", given)
     until(lambda: state(stand, run["id"])["type"] == "FAILED", stand)
 
+    (known,) = Ledger(stand.home, "gone").all()
+    assert (known.state, known.attempts) == ("waiting", 1)
+    assert "cannot be read: No such file or directory" in known.reason
     assert listed["problem"] == "its config is gone"
     assert f"{gone}: cannot be read: No such file or directory" in state(stand, run["id"])["message"]
     assert stand("deployments", "rm", "gone").returncode == 0

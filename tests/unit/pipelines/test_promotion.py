@@ -7,7 +7,7 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from dummies import Bench
@@ -21,9 +21,13 @@ from pipelines.mlflow_process import database, writer
 from pipelines.outcome import Ending, execute
 from pipelines.promotion import FIRST, Champion, Promoted, Promotion, decide
 from pipelines.records import RunRecord, Status
+from pipelines.tracking import champions
 from pipelines.tracking.lines import Attachments, Tracked
 from pipelines.tracking.sending import MlflowTracker
 from pipelines.tracking.tracker import NullTracker
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 ANY = Promotion(metric="perplexity")
 
@@ -95,6 +99,43 @@ def test_a_negative_least_gain_is_no_promotion() -> None:
 )
 def test_a_promotion_by_what_cannot_be_compared_is_a_mistake(tmp_path: Path, promotion: str, mistake: str) -> None:
     assert Folder(tmp_path).mistakes(RIGHT + f"promotion: {promotion}\n") == [mistake]
+
+
+class Raced:
+    """A registry of which another home makes version 3 champion, right after the alias was moved for so many times."""
+
+    def __init__(self, champion: str | None, moves: int) -> None:
+        self.aliases = {"champion": champion} if champion else {}
+        self._moves = moves
+
+    def get_registered_model(self, name: str) -> Raced:
+        return self
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        self.aliases[alias] = version
+        self._moves -= 1
+        if self._moves == 0:
+            self.aliases["champion"] = "3"
+
+
+@pytest.mark.slow  # imports MLflow
+@pytest.mark.parametrize(
+    ("champion", "moves", "against"),
+    [
+        ("1", 9, ""),
+        ("1", 2, "the champion changed meanwhile to version 3"),
+        ("3", 9, "the champion changed meanwhile to version 3"),
+        (None, 9, "the champion's alias was removed meanwhile"),
+    ],
+)
+def test_another_homes_promotion_is_seen_before_and_after_the_move(
+    tmp_path: Path, champion: str | None, moves: int, against: str
+) -> None:
+    (tmp_path / "mlflow").mkdir()
+
+    raced = cast("MlflowClient", Raced(champion, moves))
+
+    assert champions.promote(raced, tmp_path, "net", "2", compared_with="1") == against
 
 
 class Knows(NullTracker):
@@ -205,6 +246,10 @@ class Registry:
         with closing(sqlite3.connect(database(self.home))) as connection:
             return connection.execute(query).fetchall()
 
+    def changed(self, statement: str) -> None:
+        with closing(sqlite3.connect(database(self.home), isolation_level=None)) as connection:
+            connection.execute(statement)
+
     @property
     def aliases(self) -> dict[str, str]:
         rows = self.one("select alias, version from registered_model_aliases")
@@ -239,7 +284,7 @@ def test_registry_follows_the_champion_through_a_promotion_a_halt_and_a_rollback
     assert registry.aliases == {"champion": "2", "previous": "1"}
 
     late = registry.run(better, digest="c")  # compared with version 1, which is champion no more
-    assert late.not_promoted == "version 2 became champion meanwhile"
+    assert late.not_promoted == "the champion changed meanwhile to version 2"
     assert registry.aliases == {"champion": "2", "previous": "1"}
 
     registry.run(None, "halted")
@@ -247,7 +292,7 @@ def test_registry_follows_the_champion_through_a_promotion_a_halt_and_a_rollback
     assert registry.description[0] == "Champion: version 2; previous: 1"
     assert registry.description[2].startswith("no version, the run halted: perplexity rose 30.45 -> 32.61")
     assert registry.description[3:] == [
-        "version 3: kept: version 2 became champion meanwhile",
+        "version 3: kept: the champion changed meanwhile to version 2",
         "version 2: promoted: perplexity 31 -> 30",
         "version 1: promoted: there was no champion",
     ]
@@ -259,6 +304,33 @@ def test_registry_follows_the_champion_through_a_promotion_a_halt_and_a_rollback
         "Champion: version 1; previous: 2",
         "",
         "rolled back from version 2 to version 1",
+    ]
+
+
+@pytest.mark.slow
+def test_registry_that_fails_between_registering_and_promoting_is_asked_once_more_and_nothing_is_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    registry = Registry(tmp_path)
+    registry.run(None, "halted")
+    moves = "before insert on registered_model_aliases begin select raise(abort, 'gone'); end"
+    registry.changed(f"create trigger gone {moves}")
+
+    first = registry.run(FIRST, digest="a")
+    assert (first.model_version, first.not_promoted) == ("smol-q6k/1", "the registry did not answer")
+    assert first.problem
+    assert registry.aliases == {}
+
+    registry.changed("drop trigger gone")
+    second = registry.run(FIRST, digest="a")
+    assert (second.model_version, second.not_promoted, second.problem) == ("smol-q6k/1", "", "")
+    assert registry.aliases == {"champion": "1"}
+
+    registry.run(Promoted(decision="kept", reason="it is the champion already", champion="1"), digest="a")
+    assert registry.one("select count(*) from model_versions") == [(1,)]
+    assert registry.one("select value from model_version_tags where key = 'promotion'") == [
+        ("promoted: there was no champion",)
     ]
 
 

@@ -5,22 +5,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from dummies import Bench
+from tracks import Answering
 
 from configs import RIGHT
 from pipelines.config import LoadedConfig
-from pipelines.errors import BudgetExceeded, SourceError, UserError
+from pipelines.errors import BudgetExceeded, UserError
 from pipelines.fields.source import PathSource
+from pipelines.launch import Choices, Found, launch_checkpoint
 from pipelines.outcome import Outcome
 from pipelines.parsing import parse
-from pipelines.watching.attempt import attempt, overrides_for
-from pipelines.watching.event import emit
-from pipelines.watching.finding import FolderFinder, UrlFinder, digest_of
+from pipelines.tracking.lines import UNANSWERED, Tracked
+from pipelines.watching.attempt import attempt
+from pipelines.watching.content import digest_of
+from pipelines.watching.event import emit, waits
+from pipelines.watching.finding import FolderFinder
 from pipelines.watching.ledger import Checkpoint, Ledger
-from pipelines.watching.trigger import FolderTrigger, UrlTrigger
+from pipelines.watching.source import overrides_for
+from pipelines.watching.trigger import FolderTrigger
 from pipelines.watching.watcher import Watcher, finder_of
 
 MARKED = FolderTrigger(folder=Path("landing"), marker=".done")
@@ -39,8 +46,8 @@ class Landing:
         self.said: list[str] = []
         self.problem = ""
 
-    def watcher(self) -> Watcher:
-        return Watcher(self.loaded, self.home, self._announce, self.said.append)
+    def watcher(self, waits: Callable[[Checkpoint], bool] = lambda _: False) -> Watcher:
+        return Watcher(self.loaded, self.home, self._announce, self.said.append, waits)
 
     def drop(self, name: str, content: str, marker: str = ".done") -> Path:
         (self.landing / name).write_text(content)
@@ -78,7 +85,7 @@ def test_a_checkpoint_starts_a_run_once_its_marker_is_there(landing: Landing) ->
 
     assert landing.announced == ["a.gguf"]
     (known,) = Ledger(landing.home, "small").all()
-    assert known.overrides == (f"source={{path: '{checkpoint}'}}",)
+    assert known.overrides == (f"source={{path: '{checkpoint}', sha256: '{known.digest}'}}",)
 
 
 def test_a_folder_is_whole_with_a_marker_inside_which_is_no_part_of_its_bytes(tmp_path: Path) -> None:
@@ -121,7 +128,8 @@ def test_an_old_file_time_makes_nothing_whole(tmp_path: Path) -> None:
 def test_two_that_land_together_run_one_after_the_other_in_order(landing: Landing) -> None:
     watcher = landing.watcher()
     for age, name in ((20, "first.gguf"), (10, "second.gguf")):
-        os.utime(landing.drop(name, name), (time.time() - age,) * 2)
+        os.utime(landing.drop(name, name, marker=""), (time.time() - age,) * 2)
+        (landing.landing / f"{name}.done").touch()
 
     watcher.step()
     watcher.step()
@@ -189,7 +197,8 @@ def test_a_server_that_does_not_take_the_event_is_told_again(landing: Landing) -
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_is_started_again_and_the_third_time_set_aside(landing: Landing) -> None:
+def test_a_run_that_was_killed_is_started_again_and_the_third_time_set_aside(tmp_path: Path) -> None:
+    landing = Landing(tmp_path, "{folder: landing, marker: .done, retry_after_s: 0}")
     watcher = landing.watcher()
     landing.drop("a.gguf", "bytes")
     watcher.step()
@@ -230,7 +239,7 @@ def test_a_licence_stays_with_the_model_and_a_quote_in_a_name_is_harmless(landin
     source = PathSource(path=Path("model.gguf"), licence="Apache-2.0")
     config = landing.loaded.config.model_copy(update={"source": source})
 
-    (override,) = overrides_for(config, Path("/in/it's.gguf"))
+    (override,) = overrides_for(config, Path("/in/it's.gguf"), "d" * 64)
     loaded = parse(landing.loaded.path, [override])
 
     assert loaded.config.source == PathSource(path=Path("/in/it's.gguf"), licence="Apache-2.0")
@@ -283,34 +292,93 @@ def test_three_failures_set_a_checkpoint_aside_with_the_reason(attempted: tuple[
     assert (ledger.all()[0].attempts, ledger.all()[0].reason) == (3, "`dummy`: the dummy was told to refuse")
 
 
+@pytest.mark.parametrize(
+    ("tracked", "reason"),
+    [
+        (Tracked(problem="away"), "the version could not be registered"),
+        (Tracked(model_version="dummy/1", not_promoted=UNANSWERED), "the registry did not answer"),
+    ],
+)
+def test_a_pass_that_the_registry_did_not_take_is_tried_again(
+    attempted: tuple[Bench, Ledger, Checkpoint], tracked: Tracked, reason: str
+) -> None:
+    bench, ledger, new = attempted
+
+    def carry_out(answer: Tracked) -> Callable[[tuple[str, ...]], Outcome]:
+        promotes = "promotion={metric: perplexity}"
+        return lambda overrides: bench.run(*overrides, promotes, tracker=Answering(answer))
+
+    first = attempt(ledger, new.digest, carry_out(tracked))
+    (known,) = ledger.all()
+    assert (known.state, known.attempts, known.reason) == ("waiting", 1, f"passed, but {reason}")
+    assert first is not None
+    assert first.record.promotion is not None
+    assert (first.record.promotion.decision, first.record.promotion.reason) == ("kept", reason)
+
+    second = attempt(ledger, new.digest, carry_out(Tracked(model_version="dummy/1")))
+    assert second is not None
+    assert second.record.promotion is not None
+    assert second.record.promotion.decision == "promoted"
+    assert all(stage.cached for stage in second.record.stages)
+    assert (ledger.all()[0].state, ledger.all()[0].reason) == ("passed", "")
+
+
+def test_a_config_that_is_gone_is_an_attempt_and_the_third_sets_aside(
+    landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPEOUT_HOME", str(landing.home))
+    watcher = landing.watcher()
+    landing.drop("a.gguf", "bytes")
+    watcher.step()
+    (known,) = watcher.ledger.all()
+    landing.loaded.path.unlink()
+
+    states = []
+    for _ in range(3):
+        with pytest.raises(UserError, match="cannot be read"):
+            launch_checkpoint(landing.loaded.path, (), Found(known.digest, lambda: "small"), Choices(tmp_path), None)
+        states.append(watcher.ledger.all()[0].state)
+
+    assert states == ["waiting", "waiting", "aside"]
+    assert "a.yaml: cannot be read: No such file or directory" in watcher.ledger.all()[0].reason
+
+
+def test_an_event_that_nothing_answers_is_sent_ever_more_rarely(landing: Landing) -> None:
+    watcher = landing.watcher()
+    landing.drop("a.gguf", "bytes")
+    watcher.step()
+    times = []
+    for minutes in (3, 3, 5, 5, 9, 61, 59):
+        moment = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat(timespec="seconds")
+        watcher.ledger.update(watcher.ledger.all()[0].digest, announced=moment)
+        watcher.step()
+        times.append(len(landing.announced))
+
+    assert times == [2, 2, 3, 3, 4, 5, 6]
+    assert "tapeout deploy" in landing.said[-2]
+
+
+def test_prefect_that_cannot_be_asked_is_said_once_and_no_event_is_sent(landing: Landing) -> None:
+    landing.drop("a.gguf", "bytes")
+    landing.watcher().step()
+    watcher = landing.watcher(partial(waits, "http://127.0.0.1:9/api", "small"))
+    watcher.ledger.update(watcher.ledger.all()[0].digest, announced="2026-01-01T00:00:00+00:00")
+
+    watcher.step()
+    watcher.step()
+
+    assert landing.announced == ["a.gguf"]
+    assert [line for line in landing.said if "asked" in line] == [
+        "Prefect at http://127.0.0.1:9/api cannot be asked for flow_runs: [Errno 111] Connection refused"
+    ]
+
+
 def test_a_checkpoint_in_another_runs_hands_is_left_to_it(attempted: tuple[Bench, Ledger, Checkpoint]) -> None:
     bench, ledger, new = attempted
 
     with ledger.claimed(new.digest) as known:
         assert known == new
         assert attempt(ledger, new.digest, run(bench)) is None
-
-
-def test_a_url_gives_a_new_file_when_its_state_is_new(tmp_path: Path) -> None:
-    file = tmp_path / "model.gguf"
-    file.write_text("first")
-    finder = UrlFinder(UrlTrigger(url=file.as_uri(), every_s=0.001), tmp_path / "incoming")
-
-    (first,) = finder.look()
-    time.sleep(0.002)
-    assert list(finder.look()) == []
-    file.write_text("the second")
-    time.sleep(0.002)
-    (second,) = finder.look()
-
-    assert (first.path.read_text(), second.path.read_text()) == ("first", "the second")
-
-
-def test_a_url_that_is_away_is_a_reason(tmp_path: Path) -> None:
-    finder = UrlFinder(UrlTrigger(url=(tmp_path / "none").as_uri()), tmp_path / "incoming")
-
-    with pytest.raises(SourceError, match="cannot be read"):
-        list(finder.look())
 
 
 def test_downloads_of_decided_checkpoints_are_removed_but_for_the_latest(landing: Landing) -> None:

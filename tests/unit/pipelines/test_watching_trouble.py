@@ -10,6 +10,10 @@ import pytest
 from test_store_full_disk import fill_bytes, small_disk
 from test_watching import Landing, landing
 
+from pipelines.parsing import parse
+from pipelines.watching.waking import wake_ups
+from pipelines.watching.watcher import Watcher
+
 __all__ = ["landing", "small_disk"]
 
 
@@ -61,6 +65,18 @@ def test_an_unreadable_folder_is_said_and_watched_again(landing: Landing, not_ro
 
     assert landing.said[0] == f"{landing.landing}: cannot be watched: Permission denied"
     assert landing.announced == ["a.gguf"]
+
+
+def test_a_folder_that_cannot_even_be_asked_for_is_said_and_looked_for_again(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = parse(landing.loaded.path, [f"trigger.folder={'x' * 300}"])
+    watcher = Watcher(loaded, landing.home, lambda _: "", landing.said.append)
+    monkeypatch.setattr("pipelines.watching.waking.pause", lambda: None)
+    for _, _ in zip(range(3), wake_ups(loaded), strict=False):
+        watcher.step()
+
+    assert landing.said == [f"{landing.loaded.folder / ('x' * 300)}: cannot be watched: File name too long"]
 
 
 def test_a_checkpoint_that_a_full_disk_cuts_off_is_not_whole_until_its_writer_says_so(
