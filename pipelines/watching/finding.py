@@ -48,7 +48,8 @@ class FolderFinder:
     trigger: FolderTrigger
     base: Path
     _changed: dict[str, tuple[FilesState, float]] = field(default_factory=dict)
-    _given: dict[str, tuple[FilesState, int | None]] = field(default_factory=dict)
+    _given: dict[str, FilesState] = field(default_factory=dict)
+    _marked: dict[str, tuple[FilesState, int]] = field(default_factory=dict)
     _stale: list[str] = field(default_factory=list)
 
     @property
@@ -66,8 +67,9 @@ class FolderFinder:
         self._stale.clear()
         for entry in entries:
             try:
-                state, marked = state_of(entry), self._marked_ns(entry)
-                if not self._is_new(entry.name, state) or not self._is_whole(entry, state, marked):
+                marked = self._marked_ns(entry)  # before the rest: what is written by then is in the state
+                state = state_of(entry)
+                if not state or self._given.get(entry.name) == state or not self._is_whole(entry, state, marked):
                     continue
                 digest = digest_of(entry, self.trigger.marker)
                 if state_of(entry) != state:  # written to while it was read
@@ -78,7 +80,7 @@ class FolderFinder:
                 unreadable.append(f"{entry.name}: {error.strerror}")
                 continue
             yield Found(entry.name, entry.absolute(), digest)
-            self._given[entry.name] = state, marked  # once it is remembered: a full disk gives it again
+            self._given[entry.name] = state  # once it is remembered: a full disk gives it again
         self._complain(unreadable)
 
     def _complain(self, unreadable: list[str]) -> None:
@@ -96,18 +98,17 @@ class FolderFinder:
     def _marked_ns(self, entry: Path) -> int | None:
         return None if self.trigger.marker is None else marked_ns(entry, self.trigger.marker)
 
-    def _is_new(self, name: str, state: FilesState) -> bool:
-        given, _ = self._given.get(name, ((), None))
-        return state != given
-
     def _is_whole(self, entry: Path, state: FilesState, marked: int | None) -> bool:
         if self.trigger.marker is None:
             return self._is_quiet(entry.name, state)
         if marked is None:
             return False
+        its, used = self._marked.get(entry.name, ((), None))
+        if (its, used) == (state, marked):  # even where it was linked or given other rights since
+            return True
         changed = changed_ns(entry, self.trigger.marker)
-        _, used = self._given.get(entry.name, ((), None))
         if changed < marked != used or changed == marked:  # a tick of the kernel's clock may hold last byte and marker
+            self._marked[entry.name] = state, marked
             return True
         if self._is_quiet(entry.name, state):  # else its writer is at work
             self._stale.append(entry.name)

@@ -99,6 +99,17 @@ def test_a_clock_that_is_set_back_does_not_renew_a_marker(drop: Drop, monkeypatc
     assert names(finder) == []
 
 
+def test_rights_that_change_later_want_no_new_marker(drop: Drop) -> None:
+    finder = drop.finder()
+    for _ in finder.look():
+        break  # as where it cannot be read
+    time.sleep(TICK_S)
+    drop.file.chmod(0o600)
+
+    assert names(finder) == ["latest.onnx"]
+    assert names(drop.finder()) == [], "which this one cannot know"
+
+
 def test_a_link_that_is_turned_to_another_file_wants_its_marker_again(drop: Drop) -> None:
     drop.file.rename(drop.folder / ".one")
     (drop.folder / ".other").write_text("of another size")

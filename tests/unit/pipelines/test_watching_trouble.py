@@ -38,8 +38,9 @@ def not_root() -> None:
 def test_an_unreadable_checkpoint_is_said_once_and_keeps_no_other_from_being_found(
     landing: Landing, not_root: None
 ) -> None:
-    closed = landing.drop("closed.gguf", "bytes of another")
+    closed = landing.drop("closed.gguf", "bytes of another", marker="")
     closed.chmod(0)
+    (landing.landing / "closed.gguf.done").touch()
     landing.drop("open.gguf", "bytes")
     watcher = landing.watcher()
     watcher.step()
