@@ -51,7 +51,7 @@ class Announced:
         return self._unanswered[checkpoint.digest, checkpoint.attempts]
 
     def _patience_s(self, checkpoint: Checkpoint) -> float:
-        return min(LOST_AFTER_S * 2 ** self._times(checkpoint), RAREST_S)
+        return min(LOST_AFTER_S * 2.0 ** min(self._times(checkpoint), 10), RAREST_S)
 
     def _tell(self, checkpoint: Checkpoint) -> None:
         if (times := self._times(checkpoint)) >= TOLD_AFTER:
