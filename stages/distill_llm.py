@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,12 +21,11 @@ from stages._fitting import Plan, fit
 from stages._hidden import HiddenLoss, paired, projections
 from stages._looks import Fit
 from stages._lora import Adapters, Lora
+from stages._same_tokens import refuse_other_tokens
 from stages._teacher_text import TeacherText
 from stages._team import Team
 from stages._team_start import Device, together
 from stages.base import Artifact, Context, Produced, Refused, Stage
-
-_TOKENIZER = "tokenizer.json"
 
 
 class DistillLlm(Stage):
@@ -96,7 +94,7 @@ class DistillLlm(Stage):
                 than asked for, or a loss that went out of bounds.
         """
         teacher = context.inputs[TEACHER]
-        _refuse_other_vocabulary(model.path, teacher.path)
+        refuse_other_tokens(model.path, teacher.path)
         batches = self._batches(_text(context), load_tokenizer(model.path), context.seed)
         with together(self, model, context, self.device, self.devices) as team:
             return self._trained(model, teacher, batches, context, team)
@@ -105,7 +103,7 @@ class DistillLlm(Stage):
         """In each process of the team; the first writes the result."""
         folder, load = context.resume, partial(_loaded, team=team, threads=context.threads)
         student, load_teacher = load(model.path), partial(load, teacher.path)
-        asked = self.top_k, self.temperature, context.progress, team
+        asked = student.config.vocab_size, self.top_k, self.temperature, context.progress, team
         said = TeacherText.asked(folder, load_teacher, batches.windows, *asked) if self.logits else TeacherText(folder)
         adapters = Adapters.into(student, self.lora, context.seed) if self.lora else None
         if self.frozen:
@@ -193,19 +191,6 @@ def _text(context: Context) -> CalibrationText:
     if given.kind != KIND:
         raise Refused(f"`distill_llm` trains on text, and the training data are {given.kind}", "name a text")
     return CalibrationText.load(given.path)
-
-
-def _refuse_other_vocabulary(student: Path, teacher: Path) -> None:
-    ours, theirs = ((folder / _TOKENIZER) for folder in (student, teacher))
-    if not ours.is_file() or not theirs.is_file() or _sha256(ours) != _sha256(theirs):
-        raise Refused(
-            "student and teacher have different tokenizers: a token of one is not the same token of the other",
-            "take a teacher with the student's own tokenizer",
-        )
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _not_smaller(model: Artifact, teacher: Artifact) -> tuple[str, ...]:

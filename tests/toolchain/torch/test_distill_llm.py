@@ -1,10 +1,12 @@
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_lm import TEXT, loaded, logits, make, run, text, trained
+from tiny_lm import TEXT, VOCABULARY, loaded, logits, make, run, text, trained
 
 from stages import _fitting
 from stages.base import Artifact, Produced, Refused
@@ -21,7 +23,7 @@ def distil(model: Artifact, teacher: Artifact, out: Path, data: Artifact, **fiel
 
 
 def divergence(model: Artifact, teacher: Artifact) -> float:
-    ours, theirs = (torch.log_softmax(logits(each), -1) for each in (model, teacher))
+    ours, theirs = (torch.log_softmax(logits(each)[:, :VOCABULARY], -1) for each in (model, teacher))
     return float((theirs.exp() * (theirs - ours)).sum(-1).mean())
 
 
@@ -123,12 +125,43 @@ def test_too_little_text_says_how_much_is_needed(tmp_path: Path, pair: tuple[Art
     assert "4 held out and 8 a step need 192 tokens" in caught.value.message
 
 
-def test_another_vocabulary_is_refused(tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]) -> None:
+def test_another_vocabulary_is_refused_whichever_way(tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]) -> None:
     student, _, data = pair
-    with pytest.raises(Refused) as caught:
-        distil(student, make(tmp_path / "other", vocabulary=280), tmp_path / "out", data)
+    other = make(tmp_path / "other", vocabulary=280)
+    said = []
+    for mine, its in ((student, other), (other, student)):
+        with pytest.raises(Refused) as caught:
+            distil(mine, its, tmp_path / "out", data)
+        said.append(caught.value.message)
 
-    assert caught.value.message.startswith("student and teacher have different tokenizers")
+    start = "student and teacher have different tokenizers: token 280 is "
+    assert said[0].startswith(start)
+    assert said[0].endswith(" for the student and none for the teacher; 19 of 299 differ")
+    assert said[1].startswith(start + "none for the student and ")
+
+
+@pytest.mark.parametrize("wider", ["teacher", "student"])
+def test_an_embedding_with_fillers_at_its_end_is_no_other_vocabulary(
+    tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact], wider: str
+) -> None:
+    small, large, data = pair
+    models = {"student": small, "teacher": large}
+    models[wider] = padded(models[wider], tmp_path / "padded")
+    made, _ = distil(models["student"], models["teacher"], tmp_path / "out", data, top_k=VOCABULARY + 8)
+
+    assert divergence(made, large) < divergence(small, large)
+
+
+def padded(model: Artifact, folder: Path) -> Artifact:
+    """Eight rows more in its embedding, which it finds likely; its tokenizer.json is written otherwise."""
+    shutil.copytree(model.path, folder)
+    network = loaded(folder)
+    network.resize_token_embeddings(VOCABULARY + 8)
+    network.get_input_embeddings().weight.data[VOCABULARY:] = network.get_input_embeddings().weight.data[:8]
+    network.save_pretrained(folder)
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()), indent=1))
+    return model.model_copy(update={"path": folder})
 
 
 def test_a_student_that_is_not_smaller_is_told_of(tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]) -> None:
