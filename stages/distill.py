@@ -15,6 +15,7 @@ from stages._distillation import TEACHER, Direction, Weights
 from stages._feature_loss import FeatureLoss
 from stages._fitting import Plan, fit
 from stages._looks import Fit
+from stages._student_notes import notes_of
 from stages._torch_model import load, save
 from stages.base import Artifact, Context, Produced, Stage
 
@@ -108,9 +109,6 @@ class Distill(Stage):
             "kept_step": fitted.best,
             "parameters_of_teacher": theirs,
         }
-        notes = list(fitted.notes())
-        if ours >= theirs:
-            notes.append(f"the student is not smaller than its teacher: {ours:,} parameters against {theirs:,}")
         metric = "wrong answers" if sets.judged_by_labels else "other answers than the teacher's"
         facts = {**model.facts, "parameters": ours, "precision": "float32", "distillation": told}
-        return Produced(facts=facts, notes=tuple(notes), tables=(fitted.table(metric),))
+        return Produced(facts=facts, notes=notes_of(fitted, ours, theirs), tables=(fitted.table(metric),))

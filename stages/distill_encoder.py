@@ -16,6 +16,7 @@ from stages._hf_model import is_encoder, save
 from stages._hidden import paired
 from stages._kept_layers import Places, keep_only, refuse_not_there, refuse_other, sample
 from stages._looks import Fit
+from stages._student_notes import notes_of
 from stages._tokens import NAME, Tokens
 from stages._torch_model import load
 from stages.base import Artifact, Context, Produced, Refused, Stage
@@ -126,14 +127,11 @@ class DistillEncoder(Stage):
             "held_out_cosine": round(1 - best.metric, 5),
             "parameters_of_teacher": theirs,
         }
-        notes = list(fitted.notes())
-        if ours >= theirs:
-            notes.append(f"the student is not smaller than its teacher: {ours:,} parameters against {theirs:,}")
         layers = both[0].model.config.num_hidden_layers
         facts: dict[str, JsonValue] = {
             **model.facts, "layers": layers, "parameters": ours, "precision": "float32", "distillation": told,
         }  # fmt: skip
-        return Produced(facts=facts, notes=tuple(notes), tables=(fitted.table("1 - cosine"),))
+        return Produced(facts=facts, notes=notes_of(fitted, ours, theirs), tables=(fitted.table("1 - cosine"),))
 
 
 def _texts(context: Context) -> Tokens:

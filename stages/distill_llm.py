@@ -22,6 +22,7 @@ from stages._hidden import HiddenLoss, paired, projections
 from stages._looks import Fit
 from stages._lora import Adapters, Lora
 from stages._same_tokens import refuse_other_tokens
+from stages._student_notes import notes_of, parameters_of
 from stages._teacher_text import TeacherText
 from stages._team import Team
 from stages._team_start import Device, together
@@ -117,7 +118,7 @@ class DistillLlm(Stage):
         facts: dict[str, JsonValue] = {"lora": adapters.facts()} if adapters else {}
         if team.first:
             save_lm((adapters.merge() if adapters else student).eval(), model.path, context.out)
-        return self._produced(model, teacher, fitted, facts)
+        return self._produced(model, (parameters_of(model.path), parameters_of(teacher.path)), fitted, facts)
 
     def _plan(self) -> Plan:
         own = self.model_dump(include=set(Plan.model_fields))
@@ -156,7 +157,10 @@ class DistillLlm(Stage):
         made = projections(student.config.hidden_size, teacher.config.hidden_size, len(pairs))
         return HiddenLoss(student, teacher, pairs, made, self.hidden, self.attention)
 
-    def _produced(self, model: Artifact, teacher: Artifact, fitted: Fit, further: dict[str, JsonValue]) -> Produced:
+    def _produced(
+        self, model: Artifact, parameters: tuple[int, int], fitted: Fit, further: dict[str, JsonValue]
+    ) -> Produced:
+        """`parameters`: the student's and the teacher's."""
         first, best = fitted.curve[0].score, next(p.score for p in fitted.curve if p.step == fitted.best)
         told: dict[str, JsonValue] = {
             "tokens": fitted.curve[-1].step * self.batch * self.window,
@@ -164,11 +168,11 @@ class DistillLlm(Stage):
             "kept_step": fitted.best,
             "held_out_perplexity_before": round(first.metric, 3),
             "held_out_perplexity": round(best.metric, 3),
+            "parameters_of_teacher": parameters[1],
             **further,
         }
-        notes = [*fitted.notes(), *_not_smaller(model, teacher)]
-        facts = {**model.facts, "precision": "float32", "distillation": told}
-        return Produced(facts=facts, notes=tuple(notes), tables=(fitted.table("perplexity"),))
+        facts = {**model.facts, "parameters": parameters[0], "precision": "float32", "distillation": told}
+        return Produced(facts=facts, notes=notes_of(fitted, *parameters), tables=(fitted.table("perplexity"),))
 
 
 def _loaded(folder: Path, team: Team, threads: int) -> Any:
@@ -191,10 +195,3 @@ def _text(context: Context) -> CalibrationText:
     if given.kind != KIND:
         raise Refused(f"`distill_llm` trains on text, and the training data are {given.kind}", "name a text")
     return CalibrationText.load(given.path)
-
-
-def _not_smaller(model: Artifact, teacher: Artifact) -> tuple[str, ...]:
-    ours, theirs = (each.facts.get("parameters") for each in (model, teacher))
-    if isinstance(ours, int) and isinstance(theirs, int) and ours >= theirs:
-        return (f"the student is not smaller than its teacher: {ours:,} parameters against {theirs:,}",)
-    return ()

@@ -164,8 +164,15 @@ def padded(model: Artifact, folder: Path) -> Artifact:
     return model.model_copy(update={"path": folder})
 
 
-def test_a_student_that_is_not_smaller_is_told_of(tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]) -> None:
+def test_a_student_that_is_not_smaller_is_told_of_whatever_its_source_told(
+    tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]
+) -> None:
     student, _, data = pair
-    _, produced = distil(student, student, tmp_path / "out", data, tokens=256)
+    plain = student.model_copy(update={"facts": {}})
+    _, produced = distil(plain, plain, tmp_path / "out", data, tokens=256)
 
-    assert produced.notes[-1].startswith("the student is not smaller than its teacher: ")
+    count = student.facts["parameters"]
+    assert produced.notes[-1] == (
+        f"the student is not smaller than its teacher: {count:,} parameters against {count:,}"
+    )
+    assert produced.facts["parameters"] == produced.facts["distillation"]["parameters_of_teacher"] == count
