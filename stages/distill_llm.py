@@ -18,7 +18,7 @@ from stages._curve import curve_of
 from stages._distill_text import Batches, Precision, TextWork
 from stages._distillation import TEACHER, Direction, Weights
 from stages._fitting import Plan, fit
-from stages._hidden import HiddenLoss, paired, projections
+from stages._hidden import HiddenLoss, between, paired
 from stages._looks import Fit
 from stages._lora import Adapters, Lora
 from stages._same_tokens import refuse_other_tokens
@@ -91,8 +91,8 @@ class DistillLlm(Stage):
         """Write the folder with the weights that did best on the held-out windows.
 
         Raises:
-            Refused: another vocabulary than the teacher's, no or too little text, unknown `lora.targets`, fewer devices
-                than asked for, or a loss that went out of bounds.
+            Refused: another vocabulary than the teacher's, layers that cannot be held against the teacher's, no or too
+                little text, unknown `lora.targets`, fewer devices than asked for, or a loss that went out of bounds.
         """
         teacher = context.inputs[TEACHER]
         refuse_other_tokens(model.path, teacher.path)
@@ -102,6 +102,8 @@ class DistillLlm(Stage):
 
     def _trained(self, model: Artifact, teacher: Artifact, batches: Batches, context: Context, team: Team) -> Produced:
         """In each process of the team; the first writes the result."""
+        import torch
+
         folder, load = context.resume, partial(_loaded, team=team, threads=context.threads)
         student, load_teacher = load(model.path), partial(load, teacher.path)
         asked = student.config.vocab_size, self.top_k, self.temperature, context.progress, team
@@ -109,7 +111,8 @@ class DistillLlm(Stage):
         adapters = Adapters.into(student, self.lora, context.seed) if self.lora else None
         if self.frozen:
             student.get_input_embeddings().weight.requires_grad_(False)
-        hidden = self._hidden(student, load_teacher, model, context.seed) if self.hidden or self.attention else None
+        seen = torch.from_numpy(batches.windows[:1]).to(team.device)
+        hidden = self._hidden(student, load_teacher, model, seen, context.seed) if self._side_by_side else None
         weights = Weights(**self.model_dump(include=set(Weights.model_fields)))
         how = weights, self.temperature, self.divergence, self.precision, hidden, team
         told = context.progress, curve_of(context), team
@@ -143,7 +146,11 @@ class DistillLlm(Stage):
         held = np.unique(np.linspace(0, used - 1, self.held_out).round().astype(np.int64))
         return Batches(windows, held, self.batch, self.micro_batch, seed)
 
-    def _hidden(self, student: Any, load: Callable[[], Any], model: Artifact, seed: int) -> HiddenLoss:
+    @property
+    def _side_by_side(self) -> bool:
+        return self.hidden > 0 or self.attention > 0
+
+    def _hidden(self, student: Any, load: Callable[[], Any], model: Artifact, given: Any, seed: int) -> HiddenLoss:
         import torch
 
         teacher = load()
@@ -154,8 +161,7 @@ class DistillLlm(Stage):
         kept = model.facts.get("kept_layers")
         places = [int(str(place)) for place in kept] if isinstance(kept, list) else None
         pairs = paired(student.config.num_hidden_layers, teacher.config.num_hidden_layers, places)
-        made = projections(student.config.hidden_size, teacher.config.hidden_size, len(pairs))
-        return HiddenLoss(student, teacher, pairs, made, self.hidden, self.attention)
+        return between(student, teacher, pairs, (self.hidden, self.attention), given)
 
     def _produced(
         self, model: Artifact, parameters: tuple[int, int], fitted: Fit, further: dict[str, JsonValue]

@@ -23,6 +23,11 @@ STUDENTS = """
 
 def student(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(),
                                     nn.Linear(36, 5))
+class Twice(nn.Module):
+    def forward(self, x): return x, x
+class First(nn.Module):
+    def forward(self, x): return x[0]
+def pairs(): return nn.Sequential(nn.Conv2d(3, 4, 3), Twice(), First(), nn.Flatten(), nn.Linear(400, 5))
 def other(): return nn.Sequential(nn.Flatten(), nn.Linear(3 * 144, 7))
 """
 
@@ -171,6 +176,22 @@ def test_killed_and_resumed_the_weights_are_the_same_bytes(
         ({"labelled": 90}, "96 training images: 12 held out and what is asked for need 102"),
         ({"student": "model.py:other"}, "the student gives scores of shape (7,) an image, the teacher (5,)"),
         ({"hidden": 1.0, "layers": {"nowhere": "2"}}, "`layers`: the student has no `nowhere`"),
+        (
+            {"hidden": 1.0, "layers": {"1": "3"}},
+            "`layers`: the student's `1` gives 4 x 10 x 10 an image, the teacher's `3` 8 x 5 x 5",
+        ),
+        (
+            {"attention": 1.0, "layers": {"2": "3"}},
+            "`layers`: the student's `2` gives 4 x 3 x 3 an image, the teacher's `3` 8 x 5 x 5",
+        ),
+        (
+            {"attention": 1.0, "layers": {"3": "7"}},
+            "`layers`: the student's `3` gives 36 an image: no map to attend to",
+        ),
+        (
+            {"hidden": 1.0, "layers": {"1": "1"}, "student": "model.py:pairs"},
+            "`layers`: the student's `1` gives a tuple, and one tensor is compared",
+        ),
         ({"learning_rate": 1e30}, "training diverged at step 2 before anything was better than the start"),
     ],
 )

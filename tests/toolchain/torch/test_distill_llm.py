@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_lm import TEXT, VOCABULARY, loaded, logits, make, run, text, trained
+from tiny_lm import TEXT, VOCABULARY, loaded, logits, make, of_another_kind, run, text, trained
+from transformers import AutoModelForCausalLM, Lfm2Config, Lfm2ForCausalLM
 
 from stages import _fitting
+from stages._hidden import between
 from stages.base import Artifact, Produced, Refused
 from stages.distill_llm import DistillLlm
 
@@ -69,6 +71,35 @@ def test_a_wider_teacher_is_projected_onto(tmp_path: Path, pair: tuple[Artifact,
     made, _ = distil(student, wide, tmp_path / "out", data, hidden=1.0)
 
     assert {key.split(".")[0] for key in loaded(made.path).state_dict()} == {"model", "lm_head"}
+
+
+def test_attention_of_more_heads_is_compared_by_its_mean(
+    tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]
+) -> None:
+    student, _, data = pair
+    teacher = make(tmp_path / "teacher", heads=4)
+    distil(student, teacher, tmp_path / "out", data, attention=1.0, tokens=256)
+    networks = [
+        AutoModelForCausalLM.from_pretrained(each.path, attn_implementation="eager") for each in (student, teacher)
+    ]
+    given = torch.arange(3, 19)[None]
+    _, loss = between(*networks, ((1, 3), (2, 6)), (0, 1.0), given)(given)
+    with torch.no_grad():
+        ours, theirs = (network(given, output_attentions=True).attentions for network in networks)
+    wanted = [((ours[mine].mean(1) - theirs[its].mean(1)) ** 2).mean() for mine, its in ((0, 2), (1, 5))]
+
+    assert float(loss.detach()) == pytest.approx(float(sum(wanted)) / 2)
+    assert loss.requires_grad
+
+
+def test_layers_without_attention_are_refused(tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]) -> None:
+    student, _, data = pair
+    kinds = ["conv", "full_attention"] * 3
+    teacher = of_another_kind(tmp_path / "teacher", Lfm2Config, Lfm2ForCausalLM, layer_types=kinds)
+    with pytest.raises(Refused) as caught:
+        distil(student, teacher, tmp_path / "out", data, attention=1.0)
+
+    assert caught.value.message == "`attention`: the teacher, Lfm2ForCausalLM, gives it for 3 of 6 layers"
 
 
 @pytest.mark.parametrize("killed_at", [3, 13, 29])

@@ -1,10 +1,9 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from tiny_lm import LAYERS, VOCABULARY, loaded, logits, make, run, text, trained, without_effect
+from tiny_lm import loaded, logits, make, of_another_kind, run, text, trained, without_effect
 from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
 
 from stages import _kept_layers
@@ -64,17 +63,6 @@ def test_a_loss_that_is_no_number_is_told_with_its_layer(tmp_path: Path) -> None
 
     with pytest.raises(Refused, match="the loss without layer 0 is nan"):
         run(DropLayers(keep=4, windows=4, window=32), source, tmp_path / "out", calibration=text(tmp_path / "text"))
-
-
-def of_another_kind(folder: Path, config: type, model: type, **fields: Any) -> Artifact:
-    """The tiny model's files with the weights of another architecture."""
-    made = make(folder)
-    torch.manual_seed(0)
-    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": LAYERS}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64}
-    special = {"eos_token_id": 0, "bos_token_id": 0, "pad_token_id": 0}
-    model(config(**sizes, **heads, **special, initializer_range=0.2, **fields)).save_pretrained(folder)
-    return made
 
 
 def smollm3(folder: Path) -> Artifact:
