@@ -27,4 +27,4 @@ def parameters_of(folder: Path) -> int:
 
     with torch.device("meta"):
         built = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    return sum(weights.numel() for weights in built.parameters())
+    return int(sum(weights.numel() for weights in built.parameters()))

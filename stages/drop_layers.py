@@ -88,7 +88,8 @@ class DropLayers(Stage):
             return given, {}, ()
         text, tokenizer = required_text(context, name_of(self)), load_tokenizer(model.path)
         loss = LayerLoss(network, windows(text, tokenizer, self.windows, self.window, name_of(self)))
-        chosen, told = (given, ()) if given is not None else self._chosen(loss, context)
+        told: tuple[Table, ...] = ()
+        chosen, told = self._chosen(loss, context) if given is None else (given, told)
         compared = {"(none)": frozenset[int](), _BY_HAND if given is not None else self._by: chosen}
         compared |= {by: drop for by, drop in _others(loss, len(chosen)).items() if by not in compared}
         losses = {by: loss.nll(drop) for by, drop in compared.items()}
