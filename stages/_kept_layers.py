@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, JsonValue
 
 from stages._causal_lm import keep_layers
 from stages.base import Refused
@@ -34,6 +34,14 @@ def refuse_not_there(places: Sequence[int], layers: int) -> None:
         )
     if len(places) == layers:
         raise Refused(f"the model has {layers} layers: nothing to drop, `layers` names them all", "leave some out")
+
+
+def at_first(kept: Sequence[int], layers: int, facts: Mapping[str, JsonValue]) -> list[int]:
+    """The numbers that these layers had before any was dropped, by what a model knows of its own (`kept_layers`)."""
+    before = facts.get("kept_layers")
+    if not isinstance(before, list) or len(before) != layers:
+        return [*kept]
+    return [int(str(before[index])) for index in kept]
 
 
 def keep_only(model: Any, kept: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 from stages._calibration import INPUT
 from stages._calibration_text import required_text, windows
 from stages._causal_lm import load_lm, load_tokenizer, save_lm
-from stages._kept_layers import Places, keep_only, refuse_not_there, refuse_other, sample
+from stages._kept_layers import Places, at_first, keep_only, refuse_not_there, refuse_other, sample
 from stages._layer_loss import LayerLoss
 from stages.base import Artifact, Context, Produced, Refused, Stage, Table, name_of
 
@@ -69,7 +69,8 @@ class DropLayers(Stage):
         said, parameters = _said(network), network.num_parameters()
         del network  # of two in memory one is enough
         refuse_other(said, lambda out: _said(load_lm(out, context.threads)), context.out, kept)
-        told: dict[str, JsonValue] = {"layers": len(kept), "parameters": parameters, "kept_layers": [*kept]}
+        places = at_first(kept, layers, model.facts)
+        told: dict[str, JsonValue] = {"layers": len(kept), "parameters": parameters, "kept_layers": [*places]}
         return Produced(facts={**model.facts, **told, **facts}, tables=tables)
 
     def _refuse_nothing(self, layers: int) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import JsonValue, ValidationError
 
+from stages._kept_layers import at_first
 from stages.distill_encoder import DistillEncoder
 from stages.drop_layers import DropLayers
 
@@ -34,3 +35,9 @@ def test_fields_are_the_same_after_a_workers_request(fields: dict[str, JsonValue
     stage = DropLayers.model_validate(fields)
 
     assert DropLayers.model_validate(stage.model_dump(mode="json")) == stage
+
+
+def test_layers_dropped_twice_keep_their_first_numbers() -> None:
+    assert at_first([0, 2], 4, {}) == [0, 2]
+    assert at_first([0, 2], 4, {"kept_layers": [0, 1, 5, 7]}) == [0, 5]
+    assert at_first([0, 2], 3, {"kept_layers": [0, 1, 5, 7]}) == [0, 2]
