@@ -17,6 +17,7 @@ from stages._torch_model import called, load
 from stages.base import Artifact, Context, Produced, Refused
 from stages.distill import Distill
 from stages.train_classifier import TrainClassifier
+from tests.toolchain.workers import drawn_step, ended, killed_at, worker
 
 SMALL = {"steps": 60, "batch": 16, "held_out": 12, "learning_rate": 0.01, "validate_every": 10, "checkpoint_every": 7}
 STUDENTS = """
@@ -167,6 +168,22 @@ def test_killed_and_resumed_the_weights_are_the_same_bytes(
     again, _ = distil(given, tmp_path / "again", **fields)
 
     assert (whole.path / "state.safetensors").read_bytes() == (again.path / "state.safetensors").read_bytes()
+
+
+def test_a_worker_killed_at_any_step_goes_on_to_the_same_bytes(
+    tmp_path: Path, given: tuple[Artifact, Artifact]
+) -> None:
+    teacher, data = given
+    fields = {**SMALL, "student": "model.py:student", "steps": 200, "augmentation": {"shift": 1, "mix": 1.0}}
+    inputs = {"model": teacher, "teacher": teacher, "training": data}
+    with worker(tmp_path / "again", "distill", fields, **inputs) as process:
+        killed_at(process, drawn_step(150))
+    for name in ("again", "whole"):
+        with worker(tmp_path / name, "distill", fields, **inputs) as process:
+            assert ended(process)["message"] == "answer"
+
+    files = [(tmp_path / name / "out" / "state.safetensors").read_bytes() for name in ("again", "whole")]
+    assert files[0] == files[1]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from stages import _fitting
 from stages._hidden import between
 from stages.base import Artifact, Produced, Refused
 from stages.distill_llm import DistillLlm
+from tests.toolchain.workers import drawn_step, ended, killed_at, worker
 
 SMALL = {
     "tokens": 4096, "window": 16, "batch": 8, "micro_batch": 4, "held_out": 4, "learning_rate": 0.01, "top_k": 16,
@@ -125,6 +126,21 @@ def _killed(advance: Any, at: int) -> Any:
         advance(run, moved)
 
     return until
+
+
+def test_a_worker_killed_at_any_step_goes_on_to_the_same_bytes(
+    tmp_path: Path, pair: tuple[Artifact, Artifact, Artifact]
+) -> None:
+    fields = {**SMALL, "tokens": 16384}
+    given = {"model": pair[0], "teacher": pair[1], "training": pair[2]}
+    with worker(tmp_path / "again", "distill_llm", fields, **given) as process:
+        killed_at(process, drawn_step(96))
+    for name in ("again", "whole"):
+        with worker(tmp_path / name, "distill_llm", fields, **given) as process:
+            assert ended(process)["message"] == "answer"
+
+    files = [(tmp_path / name / "out" / "model.safetensors").read_bytes() for name in ("again", "whole")]
+    assert files[0] == files[1]
 
 
 def test_a_loss_out_of_bounds_stops_and_keeps_the_best(
