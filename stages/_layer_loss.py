@@ -28,7 +28,7 @@ class LayerLoss:
         self._windows = torch.from_numpy(windows)
         self._said = self._windows[:, 1:, None]
         self._whole, self.states = self._run(frozenset())
-        self.count = len(self._layers)
+        self.count, self.tokens = len(self._layers), int(windows.size)
 
     def nll(self, dropped: frozenset[int] = frozenset()) -> float:
         """Mean negative log-likelihood a token without these layers, in nats."""

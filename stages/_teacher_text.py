@@ -30,18 +30,22 @@ class TeacherText:
         folder: Path,
         teacher: Callable[[], Any],
         windows: NDArray[np.int64],
+        width: int,
         top_k: int,
         temperature: float,
         moved: Moved,
         team: Team = ALONE,
     ) -> TeacherText:
-        """Ask for what is not there yet, each process of a team for its share; the teacher is loaded only for that."""
+        """Ask for what is not there yet, each process of a team for its share; the teacher is loaded only for that.
+
+        `width` is that of the student's logits: of a teacher's that is wider the fillers at the end do not count.
+        """
         own = team.share(range(0, len(windows), _SHARD))
         if missing := [start for start in own if not _file(folder, start).is_file()]:
             network = teacher()
             for number, start in enumerate(missing):
                 moved(number, len(missing), "parts of the text, by the teacher")
-                answers = _answers(network, windows[start : start + _SHARD], top_k, temperature, team.device)
+                answers = _answers(network, windows[start : start + _SHARD], width, top_k, temperature, team.device)
                 _keep(answers, _file(folder, start))
         team.wait()
         return cls(folder)
@@ -68,12 +72,12 @@ def _file(folder: Path, start: int) -> Path:
     return folder / f"teacher-{start:07}.pt"
 
 
-def _answers(network: Any, windows: NDArray[np.int64], top_k: int, temperature: float, device: str) -> Said:
+def _answers(network: Any, windows: NDArray[np.int64], width: int, top_k: int, temperature: float, device: str) -> Said:
     import torch
 
     with torch.inference_mode():
         given = torch.from_numpy(windows).to(device)
-        return said(network(given, use_cache=False).logits[:, :-1], top_k, temperature)
+        return said(network(given, use_cache=False).logits[:, :-1, :width], top_k, temperature)
 
 
 def _keep(answers: Said, file: Path) -> None:

@@ -13,8 +13,10 @@ from stages._curve import curve_of
 from stages._distill_images import ImageWork, Sets, answers_of, given, refuse_other_classes
 from stages._distillation import TEACHER, Direction, Weights
 from stages._feature_loss import FeatureLoss
+from stages._feature_shapes import refuse_unlike
 from stages._fitting import Plan, fit
 from stages._looks import Fit
+from stages._student_notes import notes_of
 from stages._torch_model import load, save
 from stages.base import Artifact, Context, Produced, Stage
 
@@ -68,8 +70,8 @@ class Distill(Stage):
         """Write the student with the weights that did best on the held-out images.
 
         Raises:
-            Refused: too few images, other classes than the teacher's, an unknown layer, a module that cannot be built,
-                or a loss that went out of bounds.
+            Refused: too few images, other classes than the teacher's, an unknown layer, or one that cannot be held
+                against the teacher's, a module that cannot be built, or a loss that went out of bounds.
         """
         import torch
 
@@ -97,6 +99,7 @@ class Distill(Stage):
     def _features(self, student: Any, teacher: Any, sample: Any) -> FeatureLoss | None:
         if not self.layers:
             return None
+        refuse_unlike(student, teacher, self.layers, sample, attention=self.attention > 0)
         return FeatureLoss.between(student, teacher, self.layers, sample, (self.hidden, self.attention))
 
     def _produced(self, model: Artifact, both: tuple[Any, Any], sets: Sets, fitted: Fit) -> Produced:
@@ -108,9 +111,6 @@ class Distill(Stage):
             "kept_step": fitted.best,
             "parameters_of_teacher": theirs,
         }
-        notes = list(fitted.notes())
-        if ours >= theirs:
-            notes.append(f"the student is not smaller than its teacher: {ours:,} parameters against {theirs:,}")
         metric = "wrong answers" if sets.judged_by_labels else "other answers than the teacher's"
         facts = {**model.facts, "parameters": ours, "precision": "float32", "distillation": told}
-        return Produced(facts=facts, notes=tuple(notes), tables=(fitted.table(metric),))
+        return Produced(facts=facts, notes=notes_of(fitted, ours, theirs), tables=(fitted.table(metric),))

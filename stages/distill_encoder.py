@@ -8,14 +8,15 @@ import numpy as np
 from pydantic import Field, JsonValue, model_validator
 
 from stages._calibration import TRAINING
-from stages._causal_lm import keep_layers
 from stages._curve import curve_of
 from stages._distill_embeddings import EmbeddingWork
 from stages._distillation import TEACHER
 from stages._fitting import Plan, fit
 from stages._hf_model import is_encoder, save
 from stages._hidden import paired
+from stages._kept_layers import Places, keep_only, refuse_not_there, refuse_other, sample
 from stages._looks import Fit
+from stages._student_notes import notes_of
 from stages._tokens import NAME, Tokens
 from stages._torch_model import load
 from stages.base import Artifact, Context, Produced, Refused, Stage
@@ -32,6 +33,9 @@ class DistillEncoder(Stage):
     device_bound: ClassVar[bool] = True  # sums in another order, and hundreds of steps later other weights
 
     keep: int | None = Field(None, ge=1, description="layers of the student, evenly spaced; null: as it comes")
+    layers: Places | None = Field(
+        None, description="layers of the student, by their numbers from 0 on, in place of `keep`"
+    )
     steps: int = Field(300, ge=1, description="of training")
     batch: int = Field(16, ge=2, description="texts a step")
     embedding: float = Field(1.0, ge=0, description="weight of 1 - cosine between the two models' embeddings")
@@ -49,6 +53,8 @@ class DistillEncoder(Stage):
     def _learns(self) -> DistillEncoder:
         if not self.embedding and not self.hidden:
             raise ValueError("every weight is 0: set `embedding` or `hidden`")
+        if self.layers is not None and self.keep is not None:
+            raise ValueError("`layers` says which layers are left: leave `keep` out")
         return self
 
     def needs(self) -> frozenset[str]:
@@ -59,8 +65,8 @@ class DistillEncoder(Stage):
         """Write the folder with the weights that did best on the held-out texts, in float32.
 
         Raises:
-            Refused: no encoder, nothing to drop, another width than the teacher's, too few texts, or a loss that went
-                out of bounds.
+            Refused: no encoder, nothing to drop, a layer that is not there, another width than the teacher's, too few
+                texts, a loss that went out of bounds, or a student that is another when it is read again.
         """
         import torch
 
@@ -78,6 +84,8 @@ class DistillEncoder(Stage):
         plan = Plan(**self.model_dump(include=set(Plan.model_fields)))
         fitted = fit(student, work, plan, context.resume, context.seed, context.progress, curve_of(context))
         save(student.eval(), model.path, context.out)
+        if kept:
+            refuse_other(_said(student), lambda out: _said(load(out)), context.out, kept)
         return self._produced(model, (student, teacher), fitted, len(training))
 
     def _sets(self, count: int) -> tuple[Any, Any]:
@@ -92,14 +100,21 @@ class DistillEncoder(Stage):
 
     def _dropped(self, student: Any) -> list[int] | None:
         """Which layers are left, if any goes."""
-        if self.keep is None:
-            return None
         layers = student.model.config.num_hidden_layers
-        if self.keep >= layers:
-            raise Refused(f"the encoder has {layers} layers: nothing to drop with `keep: {self.keep}`", "keep fewer")
-        kept = [int(place) for place in np.linspace(0, layers - 1, self.keep).round()]
-        keep_layers(student.model, kept)
+        if self.layers is not None:
+            refuse_not_there(self.layers, layers)
+            kept = list(self.layers)
+        elif self.keep is not None:
+            kept = self._spaced(layers, self.keep)
+        else:
+            return None
+        keep_only(student.model, kept)
         return kept
+
+    def _spaced(self, layers: int, keep: int) -> list[int]:
+        if keep >= layers:
+            raise Refused(f"the encoder has {layers} layers: nothing to drop with `keep: {keep}`", "keep fewer")
+        return [int(place) for place in np.linspace(0, layers - 1, keep).round()]
 
     def _produced(self, model: Artifact, both: tuple[Any, Any], fitted: Fit, texts: int) -> Produced:
         ours, theirs = (sum(weights.numel() for weights in module.parameters()) for module in both)
@@ -112,14 +127,11 @@ class DistillEncoder(Stage):
             "held_out_cosine": round(1 - best.metric, 5),
             "parameters_of_teacher": theirs,
         }
-        notes = list(fitted.notes())
-        if ours >= theirs:
-            notes.append(f"the student is not smaller than its teacher: {ours:,} parameters against {theirs:,}")
         layers = both[0].model.config.num_hidden_layers
         facts: dict[str, JsonValue] = {
             **model.facts, "layers": layers, "parameters": ours, "precision": "float32", "distillation": told,
         }  # fmt: skip
-        return Produced(facts=facts, notes=tuple(notes), tables=(fitted.table("1 - cosine"),))
+        return Produced(facts=facts, notes=notes_of(fitted, ours, theirs), tables=(fitted.table("1 - cosine"),))
 
 
 def _texts(context: Context) -> Tokens:
@@ -136,6 +148,15 @@ def _encoder(artifact: Artifact) -> Any:
     if not is_encoder(artifact.path):
         raise Refused("the folder holds a classifier of images, no text encoder", "use `distill` for those")
     return load(artifact.path)
+
+
+def _said(module: Any) -> Any:
+    """The embedding of a few tokens."""
+    import torch
+
+    ids = sample(module.model)
+    with torch.inference_mode():
+        return module(ids, torch.ones_like(ids))["sentence_embedding"]
 
 
 def _refuse_other_width(student: Any, teacher: Any) -> None:

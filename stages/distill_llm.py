@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,15 +18,15 @@ from stages._curve import curve_of
 from stages._distill_text import Batches, Precision, TextWork
 from stages._distillation import TEACHER, Direction, Weights
 from stages._fitting import Plan, fit
-from stages._hidden import HiddenLoss, paired, projections
+from stages._hidden import HiddenLoss, between, paired
 from stages._looks import Fit
 from stages._lora import Adapters, Lora
+from stages._same_tokens import refuse_other_tokens
+from stages._student_notes import notes_of, parameters_of
 from stages._teacher_text import TeacherText
 from stages._team import Team
 from stages._team_start import Device, together
 from stages.base import Artifact, Context, Produced, Refused, Stage
-
-_TOKENIZER = "tokenizer.json"
 
 
 class DistillLlm(Stage):
@@ -92,25 +91,28 @@ class DistillLlm(Stage):
         """Write the folder with the weights that did best on the held-out windows.
 
         Raises:
-            Refused: another vocabulary than the teacher's, no or too little text, unknown `lora.targets`, fewer devices
-                than asked for, or a loss that went out of bounds.
+            Refused: another vocabulary than the teacher's, layers that cannot be held against the teacher's, no or too
+                little text, unknown `lora.targets`, fewer devices than asked for, or a loss that went out of bounds.
         """
         teacher = context.inputs[TEACHER]
-        _refuse_other_vocabulary(model.path, teacher.path)
+        refuse_other_tokens(model.path, teacher.path)
         batches = self._batches(_text(context), load_tokenizer(model.path), context.seed)
         with together(self, model, context, self.device, self.devices) as team:
             return self._trained(model, teacher, batches, context, team)
 
     def _trained(self, model: Artifact, teacher: Artifact, batches: Batches, context: Context, team: Team) -> Produced:
         """In each process of the team; the first writes the result."""
+        import torch
+
         folder, load = context.resume, partial(_loaded, team=team, threads=context.threads)
         student, load_teacher = load(model.path), partial(load, teacher.path)
-        asked = self.top_k, self.temperature, context.progress, team
+        asked = student.config.vocab_size, self.top_k, self.temperature, context.progress, team
         said = TeacherText.asked(folder, load_teacher, batches.windows, *asked) if self.logits else TeacherText(folder)
         adapters = Adapters.into(student, self.lora, context.seed) if self.lora else None
         if self.frozen:
             student.get_input_embeddings().weight.requires_grad_(False)
-        hidden = self._hidden(student, load_teacher, model, context.seed) if self.hidden or self.attention else None
+        seen = torch.from_numpy(batches.windows[:1]).to(team.device)
+        hidden = self._hidden(student, load_teacher, model, seen, context.seed) if self._side_by_side else None
         weights = Weights(**self.model_dump(include=set(Weights.model_fields)))
         how = weights, self.temperature, self.divergence, self.precision, hidden, team
         told = context.progress, curve_of(context), team
@@ -119,7 +121,7 @@ class DistillLlm(Stage):
         facts: dict[str, JsonValue] = {"lora": adapters.facts()} if adapters else {}
         if team.first:
             save_lm((adapters.merge() if adapters else student).eval(), model.path, context.out)
-        return self._produced(model, teacher, fitted, facts)
+        return self._produced(model, (parameters_of(model.path), parameters_of(teacher.path)), fitted, facts)
 
     def _plan(self) -> Plan:
         own = self.model_dump(include=set(Plan.model_fields))
@@ -144,7 +146,11 @@ class DistillLlm(Stage):
         held = np.unique(np.linspace(0, used - 1, self.held_out).round().astype(np.int64))
         return Batches(windows, held, self.batch, self.micro_batch, seed)
 
-    def _hidden(self, student: Any, load: Callable[[], Any], model: Artifact, seed: int) -> HiddenLoss:
+    @property
+    def _side_by_side(self) -> bool:
+        return self.hidden > 0 or self.attention > 0
+
+    def _hidden(self, student: Any, load: Callable[[], Any], model: Artifact, given: Any, seed: int) -> HiddenLoss:
         import torch
 
         teacher = load()
@@ -155,10 +161,12 @@ class DistillLlm(Stage):
         kept = model.facts.get("kept_layers")
         places = [int(str(place)) for place in kept] if isinstance(kept, list) else None
         pairs = paired(student.config.num_hidden_layers, teacher.config.num_hidden_layers, places)
-        made = projections(student.config.hidden_size, teacher.config.hidden_size, len(pairs))
-        return HiddenLoss(student, teacher, pairs, made, self.hidden, self.attention)
+        return between(student, teacher, pairs, (self.hidden, self.attention), given)
 
-    def _produced(self, model: Artifact, teacher: Artifact, fitted: Fit, further: dict[str, JsonValue]) -> Produced:
+    def _produced(
+        self, model: Artifact, parameters: tuple[int, int], fitted: Fit, further: dict[str, JsonValue]
+    ) -> Produced:
+        """`parameters`: the student's and the teacher's."""
         first, best = fitted.curve[0].score, next(p.score for p in fitted.curve if p.step == fitted.best)
         told: dict[str, JsonValue] = {
             "tokens": fitted.curve[-1].step * self.batch * self.window,
@@ -166,11 +174,11 @@ class DistillLlm(Stage):
             "kept_step": fitted.best,
             "held_out_perplexity_before": round(first.metric, 3),
             "held_out_perplexity": round(best.metric, 3),
+            "parameters_of_teacher": parameters[1],
             **further,
         }
-        notes = [*fitted.notes(), *_not_smaller(model, teacher)]
-        facts = {**model.facts, "precision": "float32", "distillation": told}
-        return Produced(facts=facts, notes=tuple(notes), tables=(fitted.table("perplexity"),))
+        facts = {**model.facts, "parameters": parameters[0], "precision": "float32", "distillation": told}
+        return Produced(facts=facts, notes=notes_of(fitted, *parameters), tables=(fitted.table("perplexity"),))
 
 
 def _loaded(folder: Path, team: Team, threads: int) -> Any:
@@ -193,23 +201,3 @@ def _text(context: Context) -> CalibrationText:
     if given.kind != KIND:
         raise Refused(f"`distill_llm` trains on text, and the training data are {given.kind}", "name a text")
     return CalibrationText.load(given.path)
-
-
-def _refuse_other_vocabulary(student: Path, teacher: Path) -> None:
-    ours, theirs = ((folder / _TOKENIZER) for folder in (student, teacher))
-    if not ours.is_file() or not theirs.is_file() or _sha256(ours) != _sha256(theirs):
-        raise Refused(
-            "student and teacher have different tokenizers: a token of one is not the same token of the other",
-            "take a teacher with the student's own tokenizer",
-        )
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _not_smaller(model: Artifact, teacher: Artifact) -> tuple[str, ...]:
-    ours, theirs = (each.facts.get("parameters") for each in (model, teacher))
-    if isinstance(ours, int) and isinstance(theirs, int) and ours >= theirs:
-        return (f"the student is not smaller than its teacher: {ours:,} parameters against {theirs:,}",)
-    return ()

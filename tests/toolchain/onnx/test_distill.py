@@ -17,12 +17,18 @@ from stages._torch_model import called, load
 from stages.base import Artifact, Context, Produced, Refused
 from stages.distill import Distill
 from stages.train_classifier import TrainClassifier
+from tests.toolchain.workers import drawn_step, ended, killed_at, worker
 
 SMALL = {"steps": 60, "batch": 16, "held_out": 12, "learning_rate": 0.01, "validate_every": 10, "checkpoint_every": 7}
 STUDENTS = """
 
 def student(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(),
                                     nn.Linear(36, 5))
+class Twice(nn.Module):
+    def forward(self, x): return x, x
+class First(nn.Module):
+    def forward(self, x): return x[0]
+def pairs(): return nn.Sequential(nn.Conv2d(3, 4, 3), Twice(), First(), nn.Flatten(), nn.Linear(400, 5))
 def other(): return nn.Sequential(nn.Flatten(), nn.Linear(3 * 144, 7))
 """
 
@@ -164,6 +170,22 @@ def test_killed_and_resumed_the_weights_are_the_same_bytes(
     assert (whole.path / "state.safetensors").read_bytes() == (again.path / "state.safetensors").read_bytes()
 
 
+def test_a_worker_killed_at_any_step_goes_on_to_the_same_bytes(
+    tmp_path: Path, given: tuple[Artifact, Artifact]
+) -> None:
+    teacher, data = given
+    fields = {**SMALL, "student": "model.py:student", "steps": 200, "augmentation": {"shift": 1, "mix": 1.0}}
+    inputs = {"model": teacher, "teacher": teacher, "training": data}
+    with worker(tmp_path / "again", "distill", fields, **inputs) as process:
+        killed_at(process, drawn_step(150))
+    for name in ("again", "whole"):
+        with worker(tmp_path / name, "distill", fields, **inputs) as process:
+            assert ended(process)["message"] == "answer"
+
+    files = [(tmp_path / name / "out" / "state.safetensors").read_bytes() for name in ("again", "whole")]
+    assert files[0] == files[1]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -171,6 +193,22 @@ def test_killed_and_resumed_the_weights_are_the_same_bytes(
         ({"labelled": 90}, "96 training images: 12 held out and what is asked for need 102"),
         ({"student": "model.py:other"}, "the student gives scores of shape (7,) an image, the teacher (5,)"),
         ({"hidden": 1.0, "layers": {"nowhere": "2"}}, "`layers`: the student has no `nowhere`"),
+        (
+            {"hidden": 1.0, "layers": {"1": "3"}},
+            "`layers`: the student's `1` gives 4 x 10 x 10 an image, the teacher's `3` 8 x 5 x 5",
+        ),
+        (
+            {"attention": 1.0, "layers": {"2": "3"}},
+            "`layers`: the student's `2` gives 4 x 3 x 3 an image, the teacher's `3` 8 x 5 x 5",
+        ),
+        (
+            {"attention": 1.0, "layers": {"3": "7"}},
+            "`layers`: the student's `3` gives 36 an image: no map to attend to",
+        ),
+        (
+            {"hidden": 1.0, "layers": {"1": "1"}, "student": "model.py:pairs"},
+            "`layers`: the student's `1` gives a tuple, and one tensor is compared",
+        ),
         ({"learning_rate": 1e30}, "training diverged at step 2 before anything was better than the start"),
     ],
 )

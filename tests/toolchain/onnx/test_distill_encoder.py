@@ -75,6 +75,16 @@ def test_killed_at_a_step_and_resumed_the_weights_are_the_same_bytes(
     assert files[0] == files[1]
 
 
+def test_layers_may_be_given_by_hand(tmp_path: Path, given: tuple[Artifact, Artifact]) -> None:
+    made, produced = distil(given, tmp_path / "out", keep=None, layers=[0, 3], steps=1, learning_rate=1e-12)
+    spaced, _ = distil(given, tmp_path / "spaced", steps=1, learning_rate=1e-12)
+
+    assert produced.facts["layers"] == 2
+    assert (made.path / "model.safetensors").read_bytes() == (spaced.path / "model.safetensors").read_bytes()
+    with pytest.raises(Refused, match=r"`layers` names layer 4, and the model has 4: 0 to 3"):
+        distil(given, tmp_path / "beyond", keep=None, layers=[0, 4])
+
+
 def test_nothing_to_drop_is_refused(tmp_path: Path, given: tuple[Artifact, Artifact]) -> None:
     with pytest.raises(Refused, match=r"the encoder has 4 layers: nothing to drop with `keep: 4`"):
         distil(given, tmp_path / "out", keep=4)

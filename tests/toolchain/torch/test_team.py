@@ -1,14 +1,9 @@
 """Processes that share a training, as a worker starts them; a stage of a team runs once a process."""
 
-import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +11,14 @@ import pytest
 from safetensors.torch import load_file
 from tiny_lm import make, text, trained
 
-from pipelines.requests import RunRequest
 from stages.base import Artifact
+from tests.toolchain import workers
+from tests.toolchain.workers import ended, there
 
 FIELDS = {
     "tokens": 2048, "window": 16, "batch": 8, "micro_batch": 2, "held_out": 4, "learning_rate": 0.01, "top_k": 16,
     "validate_every": 8, "checkpoint_every": 5,
 }  # fmt: skip
-LIMIT_S = 240
 
 
 @pytest.fixture(scope="module")
@@ -36,48 +31,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     }
 
 
-@contextmanager
-def worker(folder: Path, pair: dict[str, Artifact], **fields: Any) -> Iterator[subprocess.Popen[str]]:
-    """A worker at the step; `out` and `scratch` are new ones, what outlives a kill stays. Gone at the end, whole."""
-    for name in ("out", "scratch"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / name).mkdir()
-    request = RunRequest(
-        stage="distill_llm", fields={**FIELDS, **fields}, model=pair["model"],
-        inputs={key: pair[key] for key in ("teacher", "training")}, out=folder / "out", scratch=folder / "scratch",
-        outliving=folder / "resume", threads=2,
-    )  # fmt: skip
-    (folder / "request.json").write_text(request.model_dump_json())
-    command = [sys.executable, "-m", "pipelines.worker", "run", str(folder / "request.json")]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(command, **pipes, stderr=log, text=True, start_new_session=True) as process,
-    ):
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The worker's last message, once it has ended."""
-    assert process.stdout
-    last = json.loads([line for line in process.stdout if line.strip()][-1])
-    process.wait(LIMIT_S)
-    return last
+def worker(folder: Path, pair: dict[str, Artifact], **fields: Any) -> AbstractContextManager[subprocess.Popen[str]]:
+    return workers.worker(folder, "distill_llm", {**FIELDS, **fields}, threads=2, **pair)
 
 
 def weights(folder: Path) -> dict[str, Any]:
     return load_file(folder / "out" / "model.safetensors")
-
-
-def there(path: Path) -> None:
-    until = time.monotonic() + LIMIT_S
-    while not path.exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -14,12 +15,14 @@ TEXT = "the quick brown fox jumps over the lazy dog, and the dog looks at it. "
 VOCABULARY, END, LAYERS = 300, "<end>", 6
 
 
-def make(folder: Path, layers: int = LAYERS, hidden: int = 32, vocabulary: int = VOCABULARY, seed: int = 0) -> Artifact:
+def make(
+    folder: Path, layers: int = LAYERS, hidden: int = 32, vocabulary: int = VOCABULARY, seed: int = 0, heads: int = 2
+) -> Artifact:
     """Save the model with seeded random weights."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocabulary, hidden_size=hidden, intermediate_size=64, num_hidden_layers=layers,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=64, initializer_range=0.2,
+        num_attention_heads=heads, num_key_value_heads=1, max_position_embeddings=64, initializer_range=0.2,
         eos_token_id=0, bos_token_id=0, tie_word_embeddings=True,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
@@ -35,6 +38,17 @@ def make(folder: Path, layers: int = LAYERS, hidden: int = 32, vocabulary: int =
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
     return _artifact(folder, {"licence": "MIT", "parameters": sum(p.numel() for p in loaded(folder).parameters())})
+
+
+def of_another_kind(folder: Path, config: type, model: type, **fields: Any) -> Artifact:
+    """The model's files with seeded random weights of another architecture."""
+    made = make(folder)
+    torch.manual_seed(0)
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": LAYERS}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64}
+    special = {"eos_token_id": 0, "bos_token_id": 0, "pad_token_id": 0}
+    model(config(**sizes, **heads, **special, initializer_range=0.2, **fields)).save_pretrained(folder)
+    return made
 
 
 def loaded(folder: Path) -> LlamaForCausalLM:

@@ -37,6 +37,12 @@ def test_learning_needs_text_to_train_on(folder: Folder) -> None:
     ]
 
 
+def test_layers_named_by_hand_need_no_text_to_choose_by(folder: Folder) -> None:
+    text = healed(folder, ("keep: 2", "layers: [0, 1]"), ("  calibration: {path: text.txt}\n", ""))
+
+    assert [each.step.name for each in folder.plan(text).steps] == ["drop_layers", "distill_llm"]
+
+
 def test_a_teacher_nobody_learns_from_is_a_mistake(folder: Folder) -> None:
     text = healed(folder, (", distill_llm]", "]\nteacher: {path: folder}"))
 
