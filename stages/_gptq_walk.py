@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stages._decoder_layers import Layers
+from stages._decoder_layers import Layers, tokens_of
 from stages._gptq import Settings, Solved, rounded, solve
 from stages._layer_results import LayerResults
 from stages.base import Refused
@@ -25,6 +25,20 @@ def refuse_group_size(layers: Layers, settings: Settings) -> None:
                     f"`{name}` has {module.out_features}x{module.in_features} weights: both must be multiples of 32",
                     "the format has no room for the rest: use another model",
                 )
+
+
+def refuse_stacked(layers: Layers) -> None:
+    """Refuse weights of three dimensions, by name: a mixture's experts, held together and in no Linear module."""
+    import torch
+
+    for number, block in enumerate(layers.blocks):
+        for within, module in block.named_modules():
+            for name, weights in module.named_parameters(recurse=False):
+                if weights.ndim > 2 and not isinstance(module, torch.nn.Conv1d):
+                    raise Refused(
+                        f"layer {number}: `{within}.{name}` holds {len(weights)} experts, which are no Linear layers",
+                        "GPTQ quantizes Linear layers alone: use a model without a mixture of experts",
+                    )
 
 
 def walk(
@@ -83,7 +97,7 @@ def _float_pass(layers: Layers, number: int, hidden: Any, sharing: list[list[str
     modules = layers.linears(number)
     caught: list[list[Any]] = [[] for _ in sharing]
     hooks = [
-        modules[names[0]].register_forward_pre_hook(lambda _module, given, kept=kept: kept.append(given[0][0]))
+        modules[names[0]].register_forward_pre_hook(lambda _module, given, kept=kept: kept.append(tokens_of(given[0])))
         for names, kept in zip(sharing, caught, strict=True)
     ]
     passed = _through(layers, number, hidden[0])

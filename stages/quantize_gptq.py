@@ -14,7 +14,7 @@ from stages._cuda import without_cuda
 from stages._decoder_layers import layers_of
 from stages._gptq import Settings
 from stages._gptq_auto import quantized as by_auto_gptq
-from stages._gptq_walk import refuse_group_size, walk
+from stages._gptq_walk import refuse_group_size, refuse_stacked, walk
 from stages._layer_results import LayerResults
 from stages._quantized import refuse_quantized
 from stages.base import Artifact, Context, Produced, Refused, Stage, name_of
@@ -80,8 +80,8 @@ class QuantizeGptq(Stage):
         """Write the checkpoint with its tokenizer. A killed run goes on at the layer where it was.
 
         Raises:
-            Refused: quantized already, a group size that does not divide a layer, no or too little calibration text,
-            or NaN in a layer.
+            Refused: quantized already, layers that cannot be walked, a mixture of experts, a group size that does not divide a
+            layer, no or too little calibration text, or NaN in a layer.
         """
         refuse_quantized(model.path)
         text = required_text(context, name_of(self)) if self.method == "gptq" else None
@@ -104,6 +104,7 @@ class QuantizeGptq(Stage):
         loaded = load_lm(model.path, context.threads).to(self.device)
         with torch.inference_mode():
             layers, hidden = layers_of(loaded, rows if rows is not None else _one_window())
+            refuse_stacked(layers)
             refuse_group_size(layers, self.settings)
             kept = LayerResults(context.resume)
             tensors = walk(layers, hidden if rows is not None else None, self.settings, kept, context.progress)
