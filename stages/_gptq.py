@@ -140,12 +140,18 @@ def _solved(name: str, task: Any, settings: Settings) -> Solved:
     return Solved(weights=weights, scales=scales, zeros=zeros, groups=groups, loss=loss)
 
 
-def rounded(module: Any, settings: Settings) -> Solved:
-    """A Linear module rounded to nearest on the same grid: the range of each group decides its scale."""
+def rounded(name: str, module: Any, settings: Settings) -> Solved:
+    """A Linear module rounded to nearest on the same grid: the range of each group decides its scale.
+
+    Raises:
+        Refused: weights that are not finite.
+    """
     import torch
     from gptqmodel.quantization.quantizer import Quantizer
 
     weights = module.weight.detach()
+    if not weights.isfinite().all():
+        raise Refused(f"the weights of `{name}` hold NaN or infinity", "the model is broken there")
     size = settings.group_size if settings.group_size > 0 else weights.shape[1]
     quantizer = Quantizer(settings.config())
     quantizer.configure(perchannel=True)

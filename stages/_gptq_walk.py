@@ -80,7 +80,7 @@ def _layer(
 ) -> dict[str, Solved]:
     modules = layers.linears(number)
     if hidden is None:
-        return {name: rounded(module, settings) for name, module in modules.items()}
+        return {name: rounded(name, module, settings) for name, module in modules.items()}
     made: dict[str, Solved] = {}
     for place, names in enumerate(sharing):
         shared = [modules[name] for name in names]

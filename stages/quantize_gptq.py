@@ -17,6 +17,7 @@ from stages._gptq_auto import quantized as by_auto_gptq
 from stages._gptq_walk import refuse_group_size, refuse_stacked, walk
 from stages._layer_results import LayerResults
 from stages._quantized import refuse_quantized
+from stages._saved_tensors import finite
 from stages.base import Artifact, Context, Produced, Refused, Stage, name_of
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class QuantizeGptq(Stage):
         """Write the checkpoint with its tokenizer. A killed run goes on at the layer where it was.
 
         Raises:
-            Refused: quantized already, layers that cannot be walked, a mixture of experts, a group size that does not divide a
-            layer, no or too little calibration text, or NaN in a layer.
+            Refused: quantized already, layers that cannot be walked, a group size that does not divide a layer, no or
+            too little calibration text, NaN in a layer, or numbers that float16 does not reach.
         """
         refuse_quantized(model.path)
         text = required_text(context, name_of(self)) if self.method == "gptq" else None
@@ -108,7 +109,7 @@ class QuantizeGptq(Stage):
             refuse_group_size(layers, self.settings)
             kept = LayerResults(context.resume)
             tensors = walk(layers, hidden if rows is not None else None, self.settings, kept, context.progress)
-        return tensors | _rest(loaded, tensors)
+        return finite(tensors | _rest(loaded, tensors))
 
     @property
     def settings(self) -> Settings:

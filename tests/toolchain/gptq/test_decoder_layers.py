@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    Gemma3TextConfig,
     Gemma3nTextConfig,
+    Gemma3TextConfig,
     LlamaConfig,
     MixtralConfig,
     Qwen2Config,

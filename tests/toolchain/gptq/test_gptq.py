@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from gptqmodel.nn_modules.qlinear.torch import TorchLinear
-from safetensors.torch import load_file, save_file
-from tiny_text import TEXT, calibration, make, run
+from safetensors.torch import load_file
+from tiny_text import TEXT, calibration, make, run, spoilt
 
 from stages import _gptq_walk
 from stages._quantized import floats, quantization
@@ -143,16 +143,23 @@ def test_a_group_size_that_does_not_divide_a_layer_is_refused_by_its_name(
 def test_a_layer_without_finite_losses_is_named_and_stops_the_run(
     hf: Artifact, text: Artifact, tmp_path: Path, value: float
 ) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for file in hf.path.iterdir():
-        (broken / file.name).write_bytes(file.read_bytes())
-    tensors = load_file(hf.path / "model.safetensors")
-    tensors["model.layers.1.mlp.up_proj.weight"][3, 3] = value
-    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    broken = spoilt(hf, tmp_path / "broken", "model.layers.1.mlp.up_proj.weight", value)
 
     with pytest.raises(Refused, match=r"model\.layers\.1\.mlp\.(up|gate|down)_proj"):
-        run(SMALL, Artifact(kind="hf", path=broken, digest="1"), tmp_path / "made", calibration=text)
+        run(SMALL, broken, tmp_path / "made", calibration=text)
+    with pytest.raises(Refused, match=r"^the weights of `model\.layers\.1\.mlp\.up_proj` hold NaN or infinity"):
+        run(SMALL.model_copy(update={"method": "rtn"}), broken, tmp_path / "rounded")
+
+
+@pytest.mark.parametrize(
+    ("weight", "tensor"),
+    [("mlp.up_proj.weight", "mlp.up_proj.scales"), ("input_layernorm.weight", "input_layernorm.weight")],
+)
+def test_what_float16_cannot_hold_is_named(hf: Artifact, tmp_path: Path, weight: str, tensor: str) -> None:
+    large = spoilt(hf, tmp_path / "large", f"model.layers.1.{weight}", 1e6)
+
+    with pytest.raises(Refused, match=rf"^`model\.layers\.1\.{tensor}` holds NaN or infinity"):
+        run(SMALL.model_copy(update={"method": "rtn"}), large, tmp_path / "made")
 
 
 def test_too_little_text_is_told_with_its_tokens(

@@ -53,6 +53,26 @@ def make_uneven(folder: Path) -> Artifact:
     return made
 
 
+def spoilt(model: Artifact, folder: Path, name: str, value: float) -> Artifact:
+    """The model with one weight replaced."""
+    shutil.copytree(model.path, folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name].view(-1)[3] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return model.model_copy(update={"path": folder})
+
+
+def loud(model: Artifact, folder: Path) -> Artifact:
+    """The model with weights that are finite, and outputs of the second layer whose squares are not."""
+    shutil.copytree(model.path, folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        if name.startswith("model.layers.1.") and ("mlp" in name or "post_attention" in name):
+            tensors[name] = tensor * (5e4 / tensor.abs().max())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return model.model_copy(update={"path": folder})
+
+
 def changed(hf: Artifact, made: Artifact) -> float:
     """How much of what the first layer's norm and q_proj do together is another, in parts of it."""
     how, before = quantization(made.path), load_file(hf.path / "model.safetensors")
