@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stages._decoder_layers import Layers, tokens_of
-from stages._gptq import Settings, Solved, rounded, solve
+from stages._gptq import Settings, Solved, refuse_sizes, rounded, solve
 from stages._layer_results import LayerResults
 from stages.base import Refused
 
@@ -15,16 +15,7 @@ def refuse_group_size(layers: Layers, settings: Settings) -> None:
     """Refuse a group size that does not divide a layer, naming it, and columns that fill no 32-bit word."""
     for number in range(len(layers.blocks)):
         for name, module in layers.linears(number).items():
-            if settings.group_size > 0 and module.in_features % settings.group_size:
-                raise Refused(
-                    f"`{name}` has {module.in_features} inputs, which groups of {settings.group_size} do not divide",
-                    "choose another `group_size`; -1 is a whole row",
-                )
-            if module.in_features % 32 or module.out_features % 32:
-                raise Refused(
-                    f"`{name}` has {module.out_features}x{module.in_features} weights: both must be multiples of 32",
-                    "the format has no room for the rest: use another model",
-                )
+            refuse_sizes(name, module.in_features, module.out_features, settings.group_size)
 
 
 def refuse_stacked(layers: Layers) -> None:
