@@ -3,7 +3,12 @@
 import json
 import multiprocessing
 import os
+import random
+import secrets
+import signal
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +25,7 @@ from targets.transformers import Transformers
 
 SMALL = QuantizeGptq(group_size=32, windows=4, window=32)
 LAYER = "model.layers.1.mlp.down_proj"
+LAYERS = 5
 
 
 @pytest.fixture(scope="module")
@@ -88,26 +94,34 @@ def test_more_bits_are_nearer(hf: Artifact, text: Artifact, tmp_path: Path) -> N
     assert losses[-1] < 0.01 * losses[0]
 
 
-def kill_at(layer: int, hf: Artifact, text: Artifact, out: Path, kept: Path) -> None:
-    """Run, and die once a layer is quantized but not yet kept."""
-    through = _gptq_walk._through
-    _gptq_walk._through = lambda *given: os._exit(9) if given[1] == layer else through(*given)
+def kill_at(moment: int, hf: Artifact, text: Artifact, out: Path, kept: Path) -> None:
+    """Run, and be killed: every layer has two moments, before it is quantized and before it is kept."""
+    through, moments = _gptq_walk._through, count()
+
+    def through_or_killed(*given: Any) -> Any:
+        if next(moments) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return through(*given)
+
+    _gptq_walk._through = through_or_killed
     go(SMALL, hf, text, out, kept)
 
 
-@pytest.mark.parametrize("layer", [0, 1])
-def test_a_run_killed_at_a_layer_goes_on_there_and_gives_the_same_bytes(
-    hf: Artifact, text: Artifact, tmp_path: Path, layer: int
+@pytest.mark.parametrize("seed", [secrets.randbelow(2**32)])
+def test_a_run_killed_at_a_random_layer_goes_on_there_and_gives_the_same_bytes(
+    text: Artifact, tmp_path: Path, seed: int
 ) -> None:
+    moment = random.Random(seed).randrange(2 * LAYERS)
+    hf = make(tmp_path / "hf", layers=LAYERS)
     undisturbed, _ = run(SMALL, hf, tmp_path / "undisturbed", calibration=text)
     kept = tmp_path / "kept"
     child = multiprocessing.get_context("spawn").Process(
-        target=kill_at, args=(layer, hf, text, tmp_path / "killed", kept)
+        target=kill_at, args=(moment, hf, text, tmp_path / "killed", kept)
     )
     child.start()
     child.join()
-    assert child.exitcode == 9
-    assert len(list(kept.glob("layer-*"))) == layer
+    assert child.exitcode == -signal.SIGKILL
+    assert len(list(kept.glob("layer-*"))) == moment // 2
 
     resumed = go(SMALL, hf, text, tmp_path / "resumed", kept)
 

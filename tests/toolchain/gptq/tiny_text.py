@@ -1,4 +1,4 @@
-"""A Llama of two layers with a byte-level tokenizer, and stages run on it."""
+"""A small Llama with a byte-level tokenizer, and stages run on it."""
 
 import json
 import shutil
@@ -19,13 +19,13 @@ VOCABULARY, CONTEXT, END = 320, 128, "<end>"
 FIRST = "model.layers.0"
 
 
-def make(folder: Path, template: bool = True, width: int = 64) -> Artifact:
+def make(folder: Path, template: bool = True, width: int = 64, layers: int = 2) -> Artifact:
     """Save the model with seeded random weights."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=width, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.2, eos_token_id=0, bos_token_id=0,
-        tie_word_embeddings=True,
+        vocab_size=VOCABULARY, hidden_size=width, intermediate_size=128, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.2,
+        eos_token_id=0, bos_token_id=0, tie_word_embeddings=True,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer = Tokenizer(models.BPE())
