@@ -107,6 +107,15 @@ def layers_of(model: Any, rows: NDArray[np.int64]) -> tuple[Layers, Any]:
     return Layers(model, blocks, arguments), torch.cat(caught)
 
 
+def uncalled(model: Any) -> Layers:
+    """The model's layers, for rounding without text: nothing is known of how they are called.
+
+    Raises:
+        Refused: the model has no list of decoder layers.
+    """
+    return Layers(model, blocks_of(model), [])
+
+
 def tokens_of(given: Any) -> Any:
     """A module's input as (tokens, columns), with or without a dimension for windows in front."""
     return given.flatten(0, -2)

@@ -11,7 +11,7 @@ from stages._calibration_text import fast_tokenizer, required_text, windows
 from stages._causal_lm import load_lm
 from stages._checkpoint import quantized_facts, write_checkpoint
 from stages._cuda import unavailable_device, without_cuda
-from stages._decoder_layers import layers_of
+from stages._decoder_layers import layers_of, uncalled
 from stages._gptq import PLANAR_BITS, Settings
 from stages._gptq_auto import quantized as by_auto_gptq
 from stages._gptq_auto import refuse_group_size as refuse_stored
@@ -133,11 +133,11 @@ class QuantizeGptq(Stage):
             raise Refused("`device: cuda`, and torch finds no CUDA device", "set `device: cpu`")
         loaded = load_lm(model.path, context.threads).to(self.device)
         with torch.inference_mode():
-            layers, hidden = layers_of(loaded, rows if rows is not None else _one_window())
+            layers, hidden = layers_of(loaded, rows) if rows is not None else (uncalled(loaded), None)
             refuse_stacked(layers)
             refuse_group_size(layers, self.settings)
             kept = LayerResults(context.resume)
-            tensors = walk(layers, hidden if rows is not None else None, self.settings, kept, context.progress)
+            tensors = walk(layers, hidden, self.settings, kept, context.progress)
         return finite(tensors | _rest(loaded, tensors))
 
     @property
@@ -176,9 +176,3 @@ def _rest(loaded: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         for name, tensor in loaded.state_dict().items()
         if name.rpartition(".")[0] not in quantized and name not in tied
     }
-
-
-def _one_window() -> NDArray[np.int64]:
-    import numpy as np
-
-    return np.zeros((1, 16), dtype=np.int64)
