@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import JsonValue
@@ -41,10 +43,25 @@ def gemm(settings: Settings) -> dict[str, JsonValue]:
     }
 
 
+def refuse_unbounded(model: Any) -> None:
+    """Raises:
+    Refused: the first parameter that holds NaN or infinity, or numbers that float16 does not reach, by its name.
+    """
+    for name, tensor in model.named_parameters():
+        if not tensor.detach().half().isfinite().all():
+            raise Refused(
+                f"`{name}` holds NaN, infinity or numbers beyond float16's 65504", "the model is broken there"
+            )
+
+
 def refuse_shapes(model: Any, settings: Settings, clipped_together: int | None = None) -> None:
-    """Refuse a Linear layer that the groups, or the outputs that are clipped together, do not divide; by its name."""
+    """Refuse by its name a Linear layer that the groups, or the outputs that are clipped together, do not divide.
+
+    Weights that are not finite are refused before.
+    """
     import torch
 
+    refuse_unbounded(model)
     head = model.get_output_embeddings()
     for name, module in model.named_modules():
         if not isinstance(module, torch.nn.Linear) or module is head:
@@ -59,3 +76,32 @@ def refuse_shapes(model: Any, settings: Settings, clipped_together: int | None =
                 f"`{name}` has {module.out_features} outputs, no multiple of {clipped_together}",
                 "use `quantize_gptq`, or `backend: llmcompressor`",
             )
+
+
+@contextmanager
+def losses_named(searching: Any, model: Any, scaled: Callable[..., Any]) -> Iterator[None]:
+    """Within it, a search for scales that finds no finite loss is refused by the name of a layer that it would scale.
+
+    AutoAWQ, GPTQModel and llm-compressor all search in `_compute_best_scale` of a class, and raise a bare Exception.
+    `scaled` gives the layer from that method's arguments.
+
+    Raises:
+        Refused: there was no finite loss.
+    """
+    search = searching._compute_best_scale
+
+    def named(self: Any, *given: Any, **besides: Any) -> Any:
+        try:
+            return search(self, *given, **besides)
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            layer = scaled(*given)
+            name = next(name for name, module in model.named_modules() if module is layer)
+            raise Refused(f"`{name}`: no scale has a finite loss", "the model is broken there, or in front") from error
+
+    searching._compute_best_scale = named
+    try:
+        yield
+    finally:
+        searching._compute_best_scale = search

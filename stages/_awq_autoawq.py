@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stages._awq import BITS, Made, Settings, gemm, refuse_shapes
+from stages._awq import BITS, Made, Settings, gemm, losses_named, refuse_shapes
 from stages._older_checkpoint import as_transformers_4
 from stages._saved_tensors import finite
 
@@ -32,16 +32,23 @@ def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Mad
         str(seen), torch_dtype=torch.float32, device_map=settings.device, trust_remote_code=False
     )
     refuse_shapes(loaded.model, settings, CLIPPED_TOGETHER)
-    loaded.quantize(
-        None,
-        quant_config={"zero_point": True, "q_group_size": settings.group_size, "w_bit": BITS, "version": "GEMM"},
-        calib_data=rows.tolist(),
-        max_calib_samples=len(rows),
-        max_calib_seq_len=rows.shape[1],
-        n_parallel_calib_samples=8,
-        quantizer_cls=_with_a_copy(),
-    )
+    how = {"zero_point": True, "q_group_size": settings.group_size, "w_bit": BITS, "version": "GEMM"}
+    quantizer = _with_a_copy()
+    with losses_named(quantizer, loaded.model, _scaled):
+        loaded.quantize(
+            None,
+            quant_config=how,
+            calib_data=rows.tolist(),
+            max_calib_samples=len(rows),
+            max_calib_seq_len=rows.shape[1],
+            n_parallel_calib_samples=8,
+            quantizer_cls=quantizer,
+        )
     return Made(tensors=finite(_untied(loaded.model)), told=gemm(settings))
+
+
+def _scaled(_x: Any, _w_mean: Any, _x_mean: Any, _module: Any, layers: list[Any], *_rest: Any) -> Any:
+    return layers[0]
 
 
 def _with_a_copy() -> type:

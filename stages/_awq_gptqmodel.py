@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import chdir
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
-from stages._awq import BITS, Made, Settings, gemm, refuse_shapes
+from stages._awq import BITS, Made, Settings, gemm, losses_named, refuse_shapes
 from stages._saved_tensors import saved
+from stages.base import Refused
 
 CLIPPED_TOGETHER = 64  # it searches clipping for so many outputs at a time
 
@@ -22,6 +24,7 @@ def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Mad
     os.environ["GPTQMODEL_CPU_WORKERS"] = "2"  # it asks its pool for two whatever the machine has
     import torch
     from gptqmodel import BACKEND, GPTQModel
+    from gptqmodel.looper.awq_processor import AWQProcessor
     from gptqmodel.quantization.config import AWQConfig
 
     torch.set_num_threads(settings.threads)
@@ -29,7 +32,30 @@ def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Mad
     loaded = GPTQModel.load(str(folder), how, device=settings.device)
     refuse_shapes(loaded.model, settings, CLIPPED_TOGETHER)
     fed = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows.tolist()]
-    with chdir(scratch):  # it writes `logs/` into the working folder
+    named = losses_named(AWQProcessor, loaded.model, _scaled)
+    with named, _refusals_told(), chdir(scratch):  # it writes `logs/` into the working folder
         loaded.quantize(fed, batch_size=1, backend=BACKEND.AWQ_TORCH)
     loaded.save(str(scratch / "saved"))
     return Made(tensors=saved(scratch / "saved"), told=gemm(settings))
+
+
+def _scaled(_x: Any, _w_mean: Any, _x_mean: Any, _module: Any, layers: list[Any], *_rest: Any) -> Any:
+    return layers[0]
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """Within it a refusal comes out of a worker thread: GPTQModel ends the process where one fails, `os._exit(1)`."""
+    from gptqmodel.utils.threadx import _DeviceWorker
+
+    end = _DeviceWorker._abort_process
+
+    def end_unless_refused(worker: Any, error: BaseException) -> None:
+        if not isinstance(error, Refused):
+            end(worker, error)
+
+    _DeviceWorker._abort_process = end_unless_refused
+    try:
+        yield
+    finally:
+        _DeviceWorker._abort_process = end

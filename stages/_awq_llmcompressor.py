@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages._awq import BITS, Made, Settings, refuse_shapes
+from stages._awq import BITS, Made, Settings, losses_named, refuse_shapes
 from stages._causal_lm import load_lm
 from stages._saved_tensors import saved
 
@@ -44,7 +44,9 @@ def scaled(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Any:
     if settings.device == "cpu":
         _pin_nothing()
     recipe = [AWQModifier(duo_scaling="both"), _rounding(settings, PLAIN)]
-    return _in_floats(_passed(model, rows, recipe, settings, scratch), load_lm(folder, settings.threads))
+    with losses_named(AWQModifier, model, lambda mapping, *_: mapping.balance_layers[0]):
+        made = _passed(model, rows, recipe, settings, scratch)
+    return _in_floats(made, load_lm(folder, settings.threads))
 
 
 def _passed(model: Any, rows: Any, recipe: list[Any], settings: Settings, scratch: Path) -> Any:

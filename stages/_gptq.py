@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from stages._packed import packed_columns, packed_rows
+from stages._packed import packed_columns, packed_rows, planar_columns, planar_rows
 from stages.base import Frozen, Refused
 
 BLOCK = 128
+PLANAR_BITS = frozenset({5, 6, 7})
+"""What GPTQModel packs in planes alone, with zero points as they are."""
 
 
 class Settings(Frozen):
@@ -55,7 +57,7 @@ class Solved(Frozen):
     loss: float
 
     def tensors(self, bits: int) -> dict[str, Any]:
-        """In the layout of a GPTQ checkpoint: zeros stored less one, scales in float16.
+        """In the layout of a GPTQ checkpoint: zeros stored less one but for planes, scales in float16.
 
         The codes are those that the float32 scales give.
         """
@@ -64,13 +66,31 @@ class Solved(Frozen):
         group = self.groups.long().cpu()
         weights, scales, zeros = (part.float().cpu() for part in (self.weights, self.scales, self.zeros))
         codes = torch.round(weights / scales[:, group] + zeros[:, group]).clamp(0, 2**bits - 1)
-        stored = (zeros.T.numpy().astype(np.int64) - 1) & (2**bits - 1)
+        planar = bits in PLANAR_BITS
+        rows, columns = (planar_rows, planar_columns) if planar else (packed_rows, packed_columns)
+        stored = (zeros.T.numpy().astype(np.int64) - (not planar)) & (2**bits - 1)
         return {
-            "qweight": torch.from_numpy(packed_rows(codes.T.numpy().astype(np.uint8), bits)),
-            "qzeros": torch.from_numpy(packed_columns(stored.astype(np.uint8), bits)),
+            "qweight": torch.from_numpy(rows(codes.T.numpy().astype(np.uint8), bits)),
+            "qzeros": torch.from_numpy(columns(stored.astype(np.uint8), bits)),
             "scales": scales.T.contiguous().half(),
             "g_idx": group.int(),
         }
+
+
+def refuse_sizes(name: str, inputs: int, outputs: int, group_size: int) -> None:
+    """Raises:
+    Refused: a group size that does not divide the layer's inputs, or weights that fill no 32-bit word.
+    """
+    if group_size > 0 and inputs % group_size:
+        raise Refused(
+            f"`{name}` has {inputs} inputs, which groups of {group_size} do not divide",
+            "choose another `group_size`; -1 is a whole row",
+        )
+    if inputs % 32 or outputs % 32:
+        raise Refused(
+            f"`{name}` has {outputs}x{inputs} weights: both must be multiples of 32",
+            "the format has no room for the rest: use another model",
+        )
 
 
 def solve(
@@ -140,12 +160,18 @@ def _solved(name: str, task: Any, settings: Settings) -> Solved:
     return Solved(weights=weights, scales=scales, zeros=zeros, groups=groups, loss=loss)
 
 
-def rounded(module: Any, settings: Settings) -> Solved:
-    """A Linear module rounded to nearest on the same grid: the range of each group decides its scale."""
+def rounded(name: str, module: Any, settings: Settings) -> Solved:
+    """A Linear module rounded to nearest on the same grid: the range of each group decides its scale.
+
+    Raises:
+        Refused: weights that are not finite.
+    """
     import torch
     from gptqmodel.quantization.quantizer import Quantizer
 
     weights = module.weight.detach()
+    if not weights.isfinite().all():
+        raise Refused(f"the weights of `{name}` hold NaN or infinity", "the model is broken there")
     size = settings.group_size if settings.group_size > 0 else weights.shape[1]
     quantizer = Quantizer(settings.config())
     quantizer.configure(perchannel=True)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from stages._gptq import Settings
+from stages._gptq import Settings, refuse_sizes
 from stages._older_checkpoint import as_transformers_4
+from stages._safetensors_header import stored
 from stages._saved_tensors import saved
+
+_OF_A_LAYER = re.compile(r"(?P<name>.+\.\d+\..+)\.weight")
+
+
+def refuse_group_size(folder: Path, settings: Settings) -> None:
+    """Raises:
+    Refused: a group size that does not divide a layer, by the headers of the stored weights.
+    """
+    for tensor in stored(folder):
+        if len(tensor.shape) == 2 and (found := _OF_A_LAYER.fullmatch(tensor.name)):
+            outputs, inputs = tensor.shape
+            refuse_sizes(found["name"], inputs, outputs, settings.group_size)
 
 
 def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stages._decoder_layers import Layers
-from stages._gptq import Settings, Solved, rounded, solve
+from stages._decoder_layers import Layers, tokens_of
+from stages._gptq import Settings, Solved, refuse_sizes, rounded, solve
 from stages._layer_results import LayerResults
 from stages.base import Refused
 
@@ -15,16 +15,21 @@ def refuse_group_size(layers: Layers, settings: Settings) -> None:
     """Refuse a group size that does not divide a layer, naming it, and columns that fill no 32-bit word."""
     for number in range(len(layers.blocks)):
         for name, module in layers.linears(number).items():
-            if settings.group_size > 0 and module.in_features % settings.group_size:
-                raise Refused(
-                    f"`{name}` has {module.in_features} inputs, which groups of {settings.group_size} do not divide",
-                    "choose another `group_size`; -1 is a whole row",
-                )
-            if module.in_features % 32 or module.out_features % 32:
-                raise Refused(
-                    f"`{name}` has {module.out_features}x{module.in_features} weights: both must be multiples of 32",
-                    "the format has no room for the rest: use another model",
-                )
+            refuse_sizes(name, module.in_features, module.out_features, settings.group_size)
+
+
+def refuse_stacked(layers: Layers) -> None:
+    """Refuse weights of three dimensions, by name: a mixture's experts, held together and in no Linear module."""
+    import torch
+
+    for number, block in enumerate(layers.blocks):
+        for within, module in block.named_modules():
+            for name, weights in module.named_parameters(recurse=False):
+                if weights.ndim > 2 and not isinstance(module, torch.nn.Conv1d):
+                    raise Refused(
+                        f"layer {number}: `{within}.{name}` holds {len(weights)} experts, which are no Linear layers",
+                        "GPTQ quantizes Linear layers alone: use a model without a mixture of experts",
+                    )
 
 
 def walk(
@@ -66,7 +71,7 @@ def _layer(
 ) -> dict[str, Solved]:
     modules = layers.linears(number)
     if hidden is None:
-        return {name: rounded(module, settings) for name, module in modules.items()}
+        return {name: rounded(name, module, settings) for name, module in modules.items()}
     made: dict[str, Solved] = {}
     for place, names in enumerate(sharing):
         shared = [modules[name] for name in names]
@@ -83,7 +88,7 @@ def _float_pass(layers: Layers, number: int, hidden: Any, sharing: list[list[str
     modules = layers.linears(number)
     caught: list[list[Any]] = [[] for _ in sharing]
     hooks = [
-        modules[names[0]].register_forward_pre_hook(lambda _module, given, kept=kept: kept.append(given[0][0]))
+        modules[names[0]].register_forward_pre_hook(lambda _module, given, kept=kept: kept.append(tokens_of(given[0])))
         for names, kept in zip(sharing, caught, strict=True)
     ]
     passed = _through(layers, number, hidden[0])

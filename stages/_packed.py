@@ -11,6 +11,8 @@ Codes = NDArray[np.uint8]
 Words = NDArray[np.int32]
 Floats = NDArray[np.float32]
 _AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # AWQ's GEMM kernels interleave the eight values of a word
+PLANES = {3: (2, 1), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1)}
+"""How GPTQModel's format `gptq_p` cuts a code that divides no word: widths, from the low bits up."""
 
 
 def packed_rows(codes: Codes, bits: int) -> Words:
@@ -39,16 +41,52 @@ def unpacked_columns(words: Words, bits: int) -> Codes:
     return np.ascontiguousarray(unpacked_rows(np.ascontiguousarray(words.T), bits).T)
 
 
-def from_gptq(tensors: dict[str, Any], bits: int, zeros_less_one: bool) -> Floats:
+def planar_rows(codes: Codes, bits: int) -> Words:
+    """Codes of shape (n, m), plane after plane for every 32 of a column: (n * bits / 32, m).
+
+    GPTQModel 7.6, `utils/planar_packing.py`: no code reaches into a second word.
+    """
+    planes, offset = [], 0
+    for width in PLANES.get(bits, (bits,)):
+        plane = (codes >> offset) & (2**width - 1)
+        planes.append(packed_rows(plane, width).reshape(-1, width, codes.shape[1]))
+        offset += width
+    return np.concatenate(planes, axis=1).reshape(-1, codes.shape[1])
+
+
+def unpacked_planes(words: Words, bits: int) -> Codes:
+    """What `planar_rows` packed."""
+    blocks = words.reshape(-1, bits, words.shape[1])
+    codes = np.zeros((32 * len(blocks), words.shape[1]), np.uint8)
+    offset = 0
+    for width in PLANES.get(bits, (bits,)):
+        plane = np.ascontiguousarray(blocks[:, offset : offset + width]).reshape(-1, words.shape[1])
+        codes |= unpacked_rows(plane, width) << offset
+        offset += width
+    return codes
+
+
+def planar_columns(codes: Codes, bits: int) -> Words:
+    """Codes of shape (n, m), plane after plane along each row: (n, m * bits / 32)."""
+    return np.ascontiguousarray(planar_rows(np.ascontiguousarray(codes.T), bits).T)
+
+
+def unpacked_plane_columns(words: Words, bits: int) -> Codes:
+    """What `planar_columns` packed."""
+    return np.ascontiguousarray(unpacked_planes(np.ascontiguousarray(words.T), bits).T)
+
+
+def from_gptq(tensors: dict[str, Any], bits: int, zeros_less_one: bool, planar: bool = False) -> Floats:
     """A layer's weights, shape (outputs, inputs): (code - zero) * scale of the input's group.
 
     `tensors` holds qweight (inputs * bits / 32, outputs), qzeros (groups, outputs * bits / 32), scales (groups,
-    outputs) and g_idx (inputs). The first format of the family stores each zero less one.
+    outputs) and g_idx (inputs). The first format of the family stores each zero less one; `planar` is its third.
     """
     scales, group = tensors["scales"].astype(np.float32), tensors["g_idx"]
-    zeros = unpacked_columns(tensors["qzeros"], bits)[:, : scales.shape[1]].astype(np.int32)
+    rows, columns = (unpacked_planes, unpacked_plane_columns) if planar else (unpacked_rows, unpacked_columns)
+    zeros = columns(tensors["qzeros"], bits)[:, : scales.shape[1]].astype(np.int32)
     zeros = (zeros + 1) & (2**bits - 1) if zeros_less_one else zeros
-    codes = unpacked_rows(tensors["qweight"], bits)[: len(group)].astype(np.float32)
+    codes = rows(tensors["qweight"], bits)[: len(group)].astype(np.float32)
     weights: Floats = (codes - zeros[group]) * scales[group]
     return np.ascontiguousarray(weights.T)
 

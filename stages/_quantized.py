@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 METHODS = frozenset({"gptq", "awq", "compressed-tensors"})
+PLANAR = "gptq_p"
+"""GPTQModel's `checkpoint_format` of 5, 6 and 7 bits."""
 PARTS = re.compile(
     r"(?P<layer>.+)\.(?P<part>qweight|qzeros|scales|g_idx"
     r"|weight_packed|weight_scale|weight_shape|weight_zero_point|weight_g_idx)"
@@ -31,6 +33,7 @@ class Quantization(Frozen):
     group_size: int
     symmetric: bool
     zeros_less_one: bool = False
+    planar: bool = False
 
     @property
     def told(self) -> str:
@@ -61,7 +64,8 @@ def quantization(folder: Path) -> Quantization | None:
         bits=given["bits"],
         group_size=given["group_size"],
         symmetric=given.get("sym", not given.get("zero_point", True)),
-        zeros_less_one=method == "gptq" and form != "gptq_v2",
+        zeros_less_one=method == "gptq" and form not in ("gptq_v2", PLANAR),
+        planar=method == "gptq" and form == PLANAR,
     )
 
 
@@ -105,7 +109,7 @@ def floats(folder: Path, how: Quantization) -> Iterator[tuple[str, NDArray[np.ge
 
 def _weights(tensors: dict[str, Any], how: Quantization) -> NDArray[np.float32]:
     if how.method == "gptq":
-        return from_gptq(tensors, how.bits, how.zeros_less_one)
+        return from_gptq(tensors, how.bits, how.zeros_less_one, how.planar)
     if how.method == "awq":
         return from_awq(tensors, how.bits, how.group_size)
     return from_compressed(tensors, how.bits)

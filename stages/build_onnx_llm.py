@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from stages._onnx_llm import KIND, SETTINGS, genai_settings, refuse_odd_blocks
+from stages._onnx_llm import BLOCK_SIZES, KIND, SETTINGS, genai_settings, refuse_odd_blocks
 from stages._safetensors_header import stored
 from stages._text_kept import kept_facts
 from stages.base import Artifact, Context, Produced, Refused, Stage
@@ -73,7 +73,7 @@ class BuildOnnxLlm(Stage):
         facts = kept_facts(model.path, context.out, model.facts)
         trained = genai_settings(context.out)["context_length"]
         context.progress(2, 2, SETTINGS)
-        facts |= {"precision": self.precision, "context_length": trained, **self._how()}
+        facts |= {"precision": self.precision, "context_length": trained, **self._how(config)}
         return Produced(facts=facts, notes=self._notes(config))
 
     def _options(self) -> dict[str, str]:
@@ -100,7 +100,9 @@ class BuildOnnxLlm(Stage):
             return ()
         return ("the checkpoint has its head in floats; it is rounded to 4 bits here: `keep_8_bits: head` loses less",)
 
-    def _how(self) -> dict[str, JsonValue]:
+    def _how(self, config: dict[str, Any]) -> dict[str, JsonValue]:
+        if given := config.get("quantization_config"):
+            return {"method": given["quant_method"], "block_size": given["group_size"]}
         return {"method": self.method, "block_size": self.block_size} if self._quantizes else {}
 
     def _refuse_quantized(self, config: dict[str, Any]) -> None:
@@ -117,3 +119,22 @@ class BuildOnnxLlm(Stage):
                 f"the checkpoint is quantized already, with {method} to {bits} bits; `precision` is {self.precision}",
                 f"`precision: int{bits}` takes its weights as they are",
             )
+        _refuse_layout(quantization)
+
+
+def _refuse_layout(quantization: dict[str, Any]) -> None:
+    """Raises:
+    Refused: groups that MatMulNBits cannot have, or a layout that the builder would read as another one.
+    """
+    method, size = quantization.get("quant_method"), quantization.get("group_size")
+    if size not in BLOCK_SIZES:
+        raise Refused(
+            f"the checkpoint is quantized in groups of {size}, and ONNX Runtime has none such",
+            f"quantize with `group_size: {' or '.join(map(str, BLOCK_SIZES))}`",
+        )
+    key, read = ("checkpoint_format", "gptq") if method == "gptq" else ("version", "gemm")
+    if (form := str(quantization.get(key) or read).lower()) != read:
+        raise Refused(
+            f"the checkpoint's `{key}` is {form}, and onnxruntime-genai's builder reads it as {read}",
+            f"give a checkpoint in the format {read}: `quantize_{method}` writes it",
+        )

@@ -13,6 +13,7 @@ from stages._awq_llmcompressor import quantized as by_llmcompressor
 from stages._calibration import INPUT
 from stages._calibration_text import fast_tokenizer, required_text, windows
 from stages._checkpoint import quantized_facts, write_checkpoint
+from stages._cuda import unavailable_device
 from stages._quantized import refuse_quantized
 from stages.base import Artifact, Context, Produced, Stage, name_of
 
@@ -48,6 +49,10 @@ class QuantizeAwq(Stage):
     def environment(self) -> str:
         """That of the backend."""
         return type(self).env if self.backend == "gptqmodel" else self.backend
+
+    def unavailable(self) -> str | None:
+        """CUDA is asked for where there is none."""
+        return unavailable_device(self.device)
 
     def needs(self) -> frozenset[str]:
         """The calibration text."""

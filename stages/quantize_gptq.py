@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from stages._calibration import INPUT
 from stages._calibration_text import fast_tokenizer, required_text, windows
 from stages._causal_lm import load_lm
 from stages._checkpoint import quantized_facts, write_checkpoint
-from stages._cuda import without_cuda
-from stages._decoder_layers import layers_of
-from stages._gptq import Settings
+from stages._cuda import unavailable_device, without_cuda
+from stages._decoder_layers import layers_of, uncalled
+from stages._gptq import PLANAR_BITS, Settings
 from stages._gptq_auto import quantized as by_auto_gptq
-from stages._gptq_walk import refuse_group_size, walk
+from stages._gptq_auto import refuse_group_size as refuse_stored
+from stages._gptq_walk import refuse_group_size, refuse_stacked, walk
 from stages._layer_results import LayerResults
-from stages._quantized import refuse_quantized
+from stages._quantized import PLANAR, refuse_quantized
+from stages._saved_tensors import finite
 from stages.base import Artifact, Context, Produced, Refused, Stage, name_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+AUTO_GPTQ: dict[str, JsonValue] = {"gptaq": False, "scale_search": 0.0, "device": "cuda"}
+"""What AutoGPTQ does whatever it is told."""
 
 
 class QuantizeGptq(Stage):
@@ -35,8 +41,10 @@ class QuantizeGptq(Stage):
     backend: Literal["gptqmodel", "auto_gptq"] = Field(
         "gptqmodel", description="the library; `auto_gptq` has an environment of its own and needs CUDA"
     )
-    bits: Literal[2, 3, 4, 8] = Field(4, description="bits of a code")
-    group_size: int = Field(64, ge=-1, description="inputs that share a scale; -1 is a whole row")
+    bits: Literal[2, 3, 4, 5, 6, 7, 8] = Field(
+        4, description="bits of a code; 5 to 7 are packed in planes, which few readers but GPTQModel know"
+    )
+    group_size: int = Field(64, ge=-1, description="inputs that share a scale, 16 at least; -1 is a whole row")
     symmetric: bool = Field(True, description="no zero point")
     method: Literal["gptq", "rtn"] = Field(
         "gptq", description="`rtn` rounds to nearest on the same grid, without text: what GPTQ is measured against"
@@ -55,10 +63,30 @@ class QuantizeGptq(Stage):
     window: int = Field(512, ge=16, description="tokens a window")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where it is computed")
 
+    @field_validator("group_size")
+    @classmethod
+    def _fills_groups(cls, given: int) -> int:
+        if -1 < given < 16:
+            raise ValueError(f"groups of {given}: GPTQ's kernels take 16 and more, or -1 for a whole row")
+        return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_auto_gptq_does(cls, given: Any) -> Any:
+        alone = isinstance(given, dict) and given.get("backend") == "auto_gptq"
+        return {**AUTO_GPTQ, **given} if alone else given
+
     @model_validator(mode="after")
-    def _rounds_with_its_own(self) -> Self:
-        if self.method == "rtn" and self.backend != "gptqmodel":
+    def _does_what_it_is_told(self) -> Self:
+        if self.backend == "gptqmodel":
+            return self
+        if self.method == "rtn":
             raise ValueError("`method: rtn` is of `backend: gptqmodel`")
+        if self.bits in PLANAR_BITS:
+            raise ValueError(f"`bits: {self.bits}` is of `backend: gptqmodel`")
+        for field, only in AUTO_GPTQ.items():
+            if getattr(self, field) != only:
+                raise ValueError(f"`{field}` is of `backend: gptqmodel`: AutoGPTQ does `{field}: {str(only).lower()}`")
         return self
 
     @property
@@ -67,10 +95,10 @@ class QuantizeGptq(Stage):
         return type(self).env if self.backend == "gptqmodel" else self.backend
 
     def unavailable(self) -> str | None:
-        """AutoGPTQ quantizes on CUDA alone."""
+        """What wants CUDA where there is none; AutoGPTQ quantizes on CUDA alone."""
         if self.backend == "auto_gptq" and (reason := without_cuda()):
             return f"`backend: auto_gptq` quantizes on CUDA alone, and {reason}; `backend: gptqmodel` runs on any CPU"
-        return None
+        return unavailable_device(self.device)
 
     def needs(self) -> frozenset[str]:
         """The calibration text, for GPTQ."""
@@ -80,10 +108,12 @@ class QuantizeGptq(Stage):
         """Write the checkpoint with its tokenizer. A killed run goes on at the layer where it was.
 
         Raises:
-            Refused: quantized already, a group size that does not divide a layer, no or too little calibration text,
-            or NaN in a layer.
+            Refused: quantized already, layers that cannot be walked, a group size that does not divide a layer, no or
+            too little calibration text, NaN in a layer, or numbers that float16 does not reach.
         """
         refuse_quantized(model.path)
+        if self.backend == "auto_gptq":
+            refuse_stored(model.path, self.settings)
         text = required_text(context, name_of(self)) if self.method == "gptq" else None
         rows = windows(text, fast_tokenizer(model.path), self.windows, self.window, name_of(self)) if text else None
         if self.backend == "auto_gptq" and rows is not None:
@@ -103,11 +133,12 @@ class QuantizeGptq(Stage):
             raise Refused("`device: cuda`, and torch finds no CUDA device", "set `device: cpu`")
         loaded = load_lm(model.path, context.threads).to(self.device)
         with torch.inference_mode():
-            layers, hidden = layers_of(loaded, rows if rows is not None else _one_window())
+            layers, hidden = layers_of(loaded, rows) if rows is not None else (uncalled(loaded), None)
+            refuse_stacked(layers)
             refuse_group_size(layers, self.settings)
             kept = LayerResults(context.resume)
-            tensors = walk(layers, hidden if rows is not None else None, self.settings, kept, context.progress)
-        return tensors | _rest(loaded, tensors)
+            tensors = walk(layers, hidden, self.settings, kept, context.progress)
+        return finite(tensors | _rest(loaded, tensors))
 
     @property
     def settings(self) -> Settings:
@@ -125,7 +156,7 @@ class QuantizeGptq(Stage):
     def _told(self) -> dict[str, JsonValue]:
         return {
             "quant_method": "gptq",
-            "checkpoint_format": "gptq",
+            "checkpoint_format": PLANAR if self.bits in PLANAR_BITS else "gptq",
             "bits": self.bits,
             "group_size": self.group_size,
             "sym": self.symmetric,
@@ -145,9 +176,3 @@ def _rest(loaded: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         for name, tensor in loaded.state_dict().items()
         if name.rpartition(".")[0] not in quantized and name not in tied
     }
-
-
-def _one_window() -> NDArray[np.int64]:
-    import numpy as np
-
-    return np.zeros((1, 16), dtype=np.int64)

@@ -11,6 +11,7 @@ from stages._awq_llmcompressor import scaled
 from stages._calibration import INPUT
 from stages._calibration_text import fast_tokenizer, required_text, windows
 from stages._causal_lm import save_lm
+from stages._cuda import unavailable_device
 from stages._quantized import refuse_quantized
 from stages.base import Artifact, Context, Produced, Stage, name_of
 
@@ -32,6 +33,10 @@ class ScaleChannels(Stage):
     windows: int = Field(16, ge=1, description="calibration windows, spread evenly over the calibration text")
     window: int = Field(512, ge=16, description="tokens a window")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where it is computed")
+
+    def unavailable(self) -> str | None:
+        """CUDA is asked for where there is none."""
+        return unavailable_device(self.device)
 
     def needs(self) -> frozenset[str]:
         """The calibration text."""

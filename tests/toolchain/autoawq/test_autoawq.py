@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from stages import _awq_autoawq
-from stages.base import Artifact
+from stages.base import Artifact, Refused
 from stages.quantize_awq import QuantizeAwq
-from tests.toolchain.gptq.tiny_text import calibration, changed, make_uneven, run
+from tests.toolchain.gptq.tiny_text import calibration, changed, loud, make_uneven, run, spoilt
 
 SMALL = QuantizeAwq(backend="autoawq", group_size=32, symmetric=False, windows=8, window=32)
 
@@ -47,3 +47,18 @@ def test_autoawqs_own_quantizer_leaves_the_first_scales_it_tries_in_the_weights(
     broken, _ = run(SMALL, hf, tmp_path / "broken", calibration=text)
 
     assert changed(hf, broken) > 3 * changed(hf, kept)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_a_weight_that_is_not_finite_in_float16_is_named(
+    hf: Artifact, text: Artifact, tmp_path: Path, value: float
+) -> None:
+    broken = spoilt(hf, tmp_path / "hf", "model.layers.1.mlp.up_proj.weight", value)
+
+    with pytest.raises(Refused, match=r"^`model\.layers\.1\.mlp\.up_proj\.weight` holds NaN, infinity or"):
+        run(SMALL, broken, tmp_path / "awq", calibration=text)
+
+
+def test_a_layer_without_a_finite_loss_is_named(hf: Artifact, text: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"^`model\.layers\.1\.mlp\.\w+_proj`: no scale has a finite loss"):
+        run(SMALL, loud(hf, tmp_path / "hf"), tmp_path / "awq", calibration=text)

@@ -7,7 +7,7 @@ import pytest
 from gptqmodel.quantization.awq.utils.packing_utils import dequantize_gemm
 from safetensors.torch import load_file
 from test_gptq import off
-from tiny_text import calibration, make, run
+from tiny_text import calibration, loud, make, run, spoilt
 
 from stages._quantized import floats, quantization
 from stages.base import Artifact, Refused
@@ -57,3 +57,18 @@ def test_a_layer_that_cannot_be_clipped_and_a_group_size_are_refused_by_name(tex
         run(SMALL, narrow, tmp_path / "a", calibration=text)
     with pytest.raises(Refused, match=r"groups of 48 do not divide"):
         run(SMALL.model_copy(update={"group_size": 48}), narrow, tmp_path / "b", calibration=text)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_a_weight_that_is_not_finite_in_float16_is_named(
+    hf: Artifact, text: Artifact, tmp_path: Path, value: float
+) -> None:
+    broken = spoilt(hf, tmp_path / "hf", "model.layers.1.mlp.up_proj.weight", value)
+
+    with pytest.raises(Refused, match=r"^`model\.layers\.1\.mlp\.up_proj\.weight` holds NaN, infinity or"):
+        run(SMALL, broken, tmp_path / "awq", calibration=text)
+
+
+def test_a_layer_without_a_finite_loss_is_named(hf: Artifact, text: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"^`model\.layers\.1\.mlp\.\w+_proj`: no scale has a finite loss"):
+        run(SMALL, loud(hf, tmp_path / "hf"), tmp_path / "awq", calibration=text)

@@ -3,14 +3,19 @@
 import json
 import multiprocessing
 import os
+import random
+import secrets
+import signal
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gptqmodel.nn_modules.qlinear.torch import TorchLinear
-from safetensors.torch import load_file, save_file
-from tiny_text import TEXT, calibration, make, run
+from safetensors.torch import load_file
+from tiny_text import TEXT, calibration, make, run, spoilt
 
 from stages import _gptq_walk
 from stages._quantized import floats, quantization
@@ -20,6 +25,7 @@ from targets.transformers import Transformers
 
 SMALL = QuantizeGptq(group_size=32, windows=4, window=32)
 LAYER = "model.layers.1.mlp.down_proj"
+LAYERS = 5
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def test_gptq_is_nearer_to_the_model_than_rounding_to_nearest(hf: Artifact, text
     assert 4 < float(str(produced.facts["bits_a_weight"])) < 5.5
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 5, 6, 7, 8])
 def test_the_codes_mean_to_gptqmodels_own_layer_what_they_mean_here(
     hf: Artifact, text: Artifact, tmp_path: Path, bits: int
 ) -> None:
@@ -71,7 +77,8 @@ def test_the_codes_mean_to_gptqmodels_own_layer_what_they_mean_here(
     zeros = theirs.qzeros
     theirs.post_init()
     one = sum(1 << (bits * place) for place in range(32 // bits))
-    theirs.qzeros = (zeros.to(torch.int64) + one).to(torch.int32)  # what their loader does to the first format
+    if not how.planar:
+        theirs.qzeros = (zeros.to(torch.int64) + one).to(torch.int32)  # what their loader does to the first format
     ours = dict(floats(made.path, how))[f"{LAYER}.weight"]
 
     assert np.allclose(ours, theirs.dequantize_weight().T.float().numpy(), atol=2e-3)
@@ -80,33 +87,41 @@ def test_the_codes_mean_to_gptqmodels_own_layer_what_they_mean_here(
 def test_more_bits_are_nearer(hf: Artifact, text: Artifact, tmp_path: Path) -> None:
     losses = [
         off(hf, run(SMALL.model_copy(update={"bits": bits}), hf, tmp_path / str(bits), calibration=text)[0])
-        for bits in (2, 3, 4, 8)
+        for bits in (2, 3, 4, 5, 6, 7, 8)
     ]
 
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.01 * losses[0]
 
 
-def kill_at(layer: int, hf: Artifact, text: Artifact, out: Path, kept: Path) -> None:
-    """Run, and die once a layer is quantized but not yet kept."""
-    through = _gptq_walk._through
-    _gptq_walk._through = lambda *given: os._exit(9) if given[1] == layer else through(*given)
+def kill_at(moment: int, hf: Artifact, text: Artifact, out: Path, kept: Path) -> None:
+    """Run, and be killed: every layer has two moments, before it is quantized and before it is kept."""
+    through, moments = _gptq_walk._through, count()
+
+    def through_or_killed(*given: Any) -> Any:
+        if next(moments) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return through(*given)
+
+    _gptq_walk._through = through_or_killed
     go(SMALL, hf, text, out, kept)
 
 
-@pytest.mark.parametrize("layer", [0, 1])
-def test_a_run_killed_at_a_layer_goes_on_there_and_gives_the_same_bytes(
-    hf: Artifact, text: Artifact, tmp_path: Path, layer: int
+@pytest.mark.parametrize("seed", [secrets.randbelow(2**32)])
+def test_a_run_killed_at_a_random_layer_goes_on_there_and_gives_the_same_bytes(
+    text: Artifact, tmp_path: Path, seed: int
 ) -> None:
+    moment = random.Random(seed).randrange(2 * LAYERS)
+    hf = make(tmp_path / "hf", layers=LAYERS)
     undisturbed, _ = run(SMALL, hf, tmp_path / "undisturbed", calibration=text)
     kept = tmp_path / "kept"
     child = multiprocessing.get_context("spawn").Process(
-        target=kill_at, args=(layer, hf, text, tmp_path / "killed", kept)
+        target=kill_at, args=(moment, hf, text, tmp_path / "killed", kept)
     )
     child.start()
     child.join()
-    assert child.exitcode == 9
-    assert len(list(kept.glob("layer-*"))) == layer
+    assert child.exitcode == -signal.SIGKILL
+    assert len(list(kept.glob("layer-*"))) == moment // 2
 
     resumed = go(SMALL, hf, text, tmp_path / "resumed", kept)
 
@@ -143,16 +158,23 @@ def test_a_group_size_that_does_not_divide_a_layer_is_refused_by_its_name(
 def test_a_layer_without_finite_losses_is_named_and_stops_the_run(
     hf: Artifact, text: Artifact, tmp_path: Path, value: float
 ) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for file in hf.path.iterdir():
-        (broken / file.name).write_bytes(file.read_bytes())
-    tensors = load_file(hf.path / "model.safetensors")
-    tensors["model.layers.1.mlp.up_proj.weight"][3, 3] = value
-    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    broken = spoilt(hf, tmp_path / "broken", "model.layers.1.mlp.up_proj.weight", value)
 
     with pytest.raises(Refused, match=r"model\.layers\.1\.mlp\.(up|gate|down)_proj"):
-        run(SMALL, Artifact(kind="hf", path=broken, digest="1"), tmp_path / "made", calibration=text)
+        run(SMALL, broken, tmp_path / "made", calibration=text)
+    with pytest.raises(Refused, match=r"^the weights of `model\.layers\.1\.mlp\.up_proj` hold NaN or infinity"):
+        run(SMALL.model_copy(update={"method": "rtn"}), broken, tmp_path / "rounded")
+
+
+@pytest.mark.parametrize(
+    ("weight", "tensor"),
+    [("mlp.up_proj.weight", "mlp.up_proj.scales"), ("input_layernorm.weight", "input_layernorm.weight")],
+)
+def test_what_float16_cannot_hold_is_named(hf: Artifact, tmp_path: Path, weight: str, tensor: str) -> None:
+    large = spoilt(hf, tmp_path / "large", f"model.layers.1.{weight}", 1e6)
+
+    with pytest.raises(Refused, match=rf"^`model\.layers\.1\.{tensor}` holds NaN or infinity"):
+        run(SMALL.model_copy(update={"method": "rtn"}), large, tmp_path / "made")
 
 
 def test_too_little_text_is_told_with_its_tokens(

@@ -1,4 +1,4 @@
-"""A Llama of two layers with a byte-level tokenizer, and stages run on it."""
+"""A small Llama with a byte-level tokenizer, and stages run on it."""
 
 import json
 import shutil
@@ -19,13 +19,13 @@ VOCABULARY, CONTEXT, END = 320, 128, "<end>"
 FIRST = "model.layers.0"
 
 
-def make(folder: Path, template: bool = True, width: int = 64) -> Artifact:
+def make(folder: Path, template: bool = True, width: int = 64, layers: int = 2) -> Artifact:
     """Save the model with seeded random weights."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=width, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.2, eos_token_id=0, bos_token_id=0,
-        tie_word_embeddings=True,
+        vocab_size=VOCABULARY, hidden_size=width, intermediate_size=128, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.2,
+        eos_token_id=0, bos_token_id=0, tie_word_embeddings=True,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer = Tokenizer(models.BPE())
@@ -51,6 +51,26 @@ def make_uneven(folder: Path) -> Artifact:
         tensors[f"{FIRST}.self_attn.{part}_proj.weight"][:, ::4] *= 8
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return made
+
+
+def spoilt(model: Artifact, folder: Path, name: str, value: float) -> Artifact:
+    """The model with one weight replaced."""
+    shutil.copytree(model.path, folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name].view(-1)[3] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return model.model_copy(update={"path": folder})
+
+
+def loud(model: Artifact, folder: Path) -> Artifact:
+    """The model with weights that are finite, and outputs of the second layer whose squares are not."""
+    shutil.copytree(model.path, folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        if name.startswith("model.layers.1.") and ("mlp" in name or "post_attention" in name):
+            tensors[name] = tensor * (5e4 / tensor.abs().max())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return model.model_copy(update={"path": folder})
 
 
 def changed(hf: Artifact, made: Artifact) -> float:

@@ -11,7 +11,7 @@ from stages._quantized import quantization
 from stages.base import Artifact, Refused
 from stages.quantize_awq import QuantizeAwq
 from stages.scale_channels import ScaleChannels
-from tests.toolchain.gptq.tiny_text import calibration, changed, make_uneven, run
+from tests.toolchain.gptq.tiny_text import calibration, changed, loud, make_uneven, run, spoilt
 
 SMALL = QuantizeAwq(backend="llmcompressor", group_size=32, windows=8, window=32)
 
@@ -56,3 +56,18 @@ def test_scaled_channels_compute_what_they_did(hf: Artifact, text: Artifact, tmp
         was, now = (load_lm(folder, 1)(tokens).logits for folder in (hf.path, made.path))
     assert (now - was).abs().max() < 1e-4 * was.abs().max()
     assert produced.facts["calibration_tokens"] == 256
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_a_weight_that_is_not_finite_in_float16_is_named(
+    hf: Artifact, text: Artifact, tmp_path: Path, value: float
+) -> None:
+    broken = spoilt(hf, tmp_path / "hf", "model.layers.1.mlp.up_proj.weight", value)
+
+    with pytest.raises(Refused, match=r"^`model\.layers\.1\.mlp\.up_proj\.weight` holds NaN, infinity or"):
+        run(SMALL, broken, tmp_path / "awq", calibration=text)
+
+
+def test_a_layer_without_a_finite_loss_is_named(hf: Artifact, text: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"^`model\.layers\.1\.mlp\.\w+_proj`: no scale has a finite loss"):
+        run(SMALL, loud(hf, tmp_path / "hf"), tmp_path / "awq", calibration=text)

@@ -1,11 +1,12 @@
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from packed_text import gptq_of
+from packed_text import awq_of, gptq_of
 from tiny_text import CONTEXT, END, TEXT, VOCABULARY, by_transformers, greedy, make, run
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
@@ -100,8 +101,14 @@ def test_fewer_bits_are_smaller_and_farther_off(hf: Artifact, built: Artifact, t
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_a_gptq_checkpoint_is_deployed_with_the_weights_that_it_has(hf: Artifact, tmp_path: Path) -> None:
-    checkpoint = gptq_of(hf, tmp_path / "gptq", group_size=32)
+CHECKPOINTS = {"gptq": gptq_of, "act order": partial(gptq_of, act_order=True), "awq": awq_of}
+
+
+@pytest.mark.parametrize("width", [128, 192], ids=["even blocks", "odd blocks"])
+@pytest.mark.parametrize("form", CHECKPOINTS)
+def test_a_checkpoint_is_deployed_with_the_weights_that_it_has(tmp_path: Path, form: str, width: int) -> None:
+    hf = make(tmp_path / "hf", width=width)
+    checkpoint = CHECKPOINTS[form](hf, tmp_path / "checkpoint", group_size=64)
     how = quantization(checkpoint.path)
     assert how is not None
     unpacked = by_weights(hf, dict(floats(checkpoint.path, how)), tokens := tokens_of_text(hf))
@@ -115,7 +122,17 @@ def test_a_gptq_checkpoint_is_deployed_with_the_weights_that_it_has(hf: Artifact
     )
     assert off_the_checkpoint < off_the_floats / 5
     assert produced.facts["precision"] == "int4"
+    assert (produced.facts["method"], produced.facts["block_size"]) == (how.method, 64)
     assert produced.notes == ()
+
+
+def test_at_float16_it_scores_nearly_as_the_folder_does(hf: Artifact, tmp_path: Path) -> None:
+    made, produced = run(BuildOnnxLlm(precision="float16"), hf, tmp_path / "out")
+    tokens = tokens_of(made)
+    exact = by_transformers(hf, tokens)
+
+    assert np.abs(GENAI.open(made, 2, CONTEXT).logits(tokens) - exact).max() < 0.01 * np.abs(exact).max()
+    assert produced.facts["precision"] == "float16"
 
 
 def test_rounding_the_head_of_a_checkpoint_that_left_it_in_floats_is_told(hf: Artifact, tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ TEXT = "the quick brown fox jumps over the lazy dog, and the dog looks at it. "
 VOCABULARY, CONTEXT, END = 320, 128, "<end>"
 
 
-def make(folder: Path, template: bool = True) -> Artifact:
+def make(folder: Path, template: bool = True, width: int = 64) -> Artifact:
     """Save the model with seeded random weights."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=VOCABULARY, hidden_size=width, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.2, eos_token_id=0, bos_token_id=0,
         tie_word_embeddings=True,
     )  # fmt: skip

@@ -12,7 +12,11 @@ from stages._packed import (
     from_gptq,
     packed_columns,
     packed_rows,
+    planar_columns,
+    planar_rows,
     unpacked_columns,
+    unpacked_plane_columns,
+    unpacked_planes,
     unpacked_rows,
 )
 from stages._quantized import quantization, refuse_quantized
@@ -26,6 +30,22 @@ def test_what_was_packed_comes_back(bits: int) -> None:
     assert packed_rows(codes, bits).shape == (2 * bits, 32)
     assert np.array_equal(unpacked_rows(packed_rows(codes, bits), bits), codes)
     assert np.array_equal(unpacked_columns(packed_columns(codes, bits), bits), codes)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 5, 6, 7, 8])
+def test_what_was_packed_in_planes_comes_back(bits: int) -> None:
+    codes = np.random.default_rng(bits).integers(0, 2**bits, (64, 32), dtype=np.uint8)
+
+    assert planar_rows(codes, bits).shape == (2 * bits, 32)
+    assert np.array_equal(unpacked_planes(planar_rows(codes, bits), bits), codes)
+    assert np.array_equal(unpacked_plane_columns(planar_columns(codes, bits), bits), codes)
+
+
+def test_a_planes_low_bits_come_first() -> None:
+    codes = np.zeros((32, 1), np.uint8)
+    codes[1] = 0b10011
+
+    assert planar_rows(codes, 5).view(np.uint32).tolist() == [[0x30], [0], [0], [0], [0b10]]
 
 
 def test_the_first_code_lies_in_the_lowest_bits() -> None:
