@@ -6,7 +6,7 @@ from math import exp
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from stages._calibration import INPUT
 from stages._calibration_text import required_text, windows
@@ -23,6 +23,7 @@ _HEAD = ("layers dropped by", "dropped", "perplexity on the calibration text", "
 class DropLayers(Stage):
     """Drop whole layers; the report compares the choice with dropping by angle and with dropping evenly."""
 
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["keep"]}, {"required": ["layers"]}]})
     consumes: ClassVar[frozenset[str]] = frozenset({"hf"})
     produces: ClassVar[str] = "hf"
     env: ClassVar[str] = "torch"

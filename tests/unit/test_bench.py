@@ -53,7 +53,7 @@ def test_the_readmes_table_is_replaced_between_its_marks(tmp_path: Path) -> None
 
     text = page.read_text()
     assert text.startswith("before\n<!-- compare_llm -->\n\n| config | method |")
-    assert text.endswith("|\n\n<!-- /compare_llm -->\nafter\n")
+    assert text.endswith("(docs/compare_llm.png)\n\n<!-- /compare_llm -->\nafter\n")
     assert text.count("gguf-q6_k") == 1
     assert "| passed | yes |" in text
 

@@ -5,6 +5,7 @@ import importlib
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from pydantic_core import PydanticUndefined
@@ -29,12 +30,20 @@ assert not loaded, loaded
 
 
 def instance(stage: type[Stage]) -> Stage:
-    """The stage with its defaults, and the first choice or the least value of each field that has none."""
-    required = {key: field for key, field in stage.model_fields.items() if field.default is PydanticUndefined}
-    properties = stage.model_json_schema()["properties"]
-    return stage.model_validate(
-        {key: properties[key].get("enum", [properties[key].get("minimum")])[0] for key in required}
-    )
+    """The stage with its defaults, and the first choice or the least value of each field that has none.
+
+    Of several ways to say what is required the first.
+    """
+    schema = stage.model_json_schema()
+    required = [key for key, field in stage.model_fields.items() if field.default is PydanticUndefined]
+    required = required or schema.get("anyOf", [{}])[0].get("required", [])
+    return stage.model_validate({key: least(schema["properties"][key]) for key in required})
+
+
+def least(described: dict[str, Any]) -> Any:
+    """The first choice, or the least value, of a field as its JSON schema has it; null beside it is left out."""
+    described = described.get("anyOf", [described])[0]
+    return described.get("enum", [described.get("minimum")])[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
