@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
-from dummies import Bench
-from prefects import own_server, spoken_to
-from tracks import Answering
+from prefects import own_server
 
-from pipelines import flow
-from pipelines.outcome import Ending
-from pipelines.tracking.lines import UNANSWERED, Tracked
+from stages.base import ROOT
 
 pytestmark = pytest.mark.slow
+HERE = Path(__file__).parent
 
 
 def message(api: str) -> str:
@@ -27,13 +26,12 @@ def message(api: str) -> str:
 
 
 def test_flow_says_promoted_only_of_what_the_registry_took(tmp_path: Path) -> None:
-    bench, answer = Bench(tmp_path), Tracked(model_version="dummy/1", not_promoted=UNANSWERED)
-    pipeline = bench.pipeline("promotion={metric: perplexity}", tracker=Answering(answer))
-    ending = Ending(tmp_path / "run", tmp_path / "dist")
-    ending.folder.mkdir()
-    with own_server(tmp_path / "server") as child, spoken_to(child, PREFECT_LOGGING_TO_API_ENABLED="false"):
-        outcome = flow.run(pipeline, ending)
-        said = message(os.environ["PREFECT_API_URL"])
+    with own_server(tmp_path / "server") as child:
+        api = child.service.health.removesuffix("/health")
+        own = {"PREFECT_API_URL": api, "PREFECT_HOME": str(tmp_path / "server"), "PYTHONPATH": f"{HERE}:{ROOT}"}
+        command = [sys.executable, str(HERE / "untaken_run.py"), str(tmp_path)]
+        ended = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=True)
+        said = message(api)
 
     assert said == "every budget passed; kept: the registry did not answer"
-    assert outcome.missing == "the registry did not answer"
+    assert ended.stdout == "the registry did not answer"
