@@ -78,6 +78,11 @@ def refuse_shapes(model: Any, settings: Settings, clipped_together: int | None =
             )
 
 
+def first_of_layers(_x: Any, _w_mean: Any, _x_mean: Any, _module: Any, layers: list[Any], *_rest: Any) -> Any:
+    """A layer that would be scaled, from the arguments of AutoAWQ's search and of GPTQModel's, which was AutoAWQ's."""
+    return layers[0]
+
+
 @contextmanager
 def losses_named(searching: Any, model: Any, scaled: Callable[..., Any]) -> Iterator[None]:
     """Within it, a search for scales that finds no finite loss is refused by the name of a layer that it would scale.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stages._awq import BITS, Made, Settings, gemm, losses_named, refuse_shapes
+from stages._awq import BITS, Made, Settings, first_of_layers, gemm, losses_named, refuse_shapes
 from stages._older_checkpoint import as_transformers_4
 from stages._saved_tensors import finite
 
@@ -34,7 +34,7 @@ def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Mad
     refuse_shapes(loaded.model, settings, CLIPPED_TOGETHER)
     how = {"zero_point": True, "q_group_size": settings.group_size, "w_bit": BITS, "version": "GEMM"}
     quantizer = _with_a_copy()
-    with losses_named(quantizer, loaded.model, _scaled):
+    with losses_named(quantizer, loaded.model, first_of_layers):
         loaded.quantize(
             None,
             quant_config=how,
@@ -45,10 +45,6 @@ def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Mad
             quantizer_cls=quantizer,
         )
     return Made(tensors=finite(_untied(loaded.model)), told=gemm(settings))
-
-
-def _scaled(_x: Any, _w_mean: Any, _x_mean: Any, _module: Any, layers: list[Any], *_rest: Any) -> Any:
-    return layers[0]
 
 
 def _with_a_copy() -> type:

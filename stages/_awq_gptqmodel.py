@@ -8,7 +8,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
-from stages._awq import BITS, Made, Settings, gemm, losses_named, refuse_shapes
+from stages._awq import BITS, Made, Settings, first_of_layers, gemm, losses_named, refuse_shapes
 from stages._saved_tensors import saved
 from stages.base import Refused
 
@@ -32,15 +32,11 @@ def quantized(folder: Path, rows: Any, settings: Settings, scratch: Path) -> Mad
     loaded = GPTQModel.load(str(folder), how, device=settings.device)
     refuse_shapes(loaded.model, settings, CLIPPED_TOGETHER)
     fed = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows.tolist()]
-    named = losses_named(AWQProcessor, loaded.model, _scaled)
+    named = losses_named(AWQProcessor, loaded.model, first_of_layers)
     with named, _refusals_told(), chdir(scratch):  # it writes `logs/` into the working folder
         loaded.quantize(fed, batch_size=1, backend=BACKEND.AWQ_TORCH)
     loaded.save(str(scratch / "saved"))
     return Made(tensors=saved(scratch / "saved"), told=gemm(settings))
-
-
-def _scaled(_x: Any, _w_mean: Any, _x_mean: Any, _module: Any, layers: list[Any], *_rest: Any) -> Any:
-    return layers[0]
 
 
 @contextmanager

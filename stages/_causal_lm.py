@@ -11,7 +11,6 @@ from typing import Any
 from stages._quantized import refuse_quantized
 from stages.base import Refused
 
-_PER_LAYER = "layer_types"  # of a config: a word a layer, where layers differ
 _BESIDE = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.jinja", "generation_config.json")
 _LICENCES = ("LICENSE*", "README.md")
 
@@ -82,7 +81,10 @@ def layers_of(model: Any) -> Any:
 
 
 def keep_layers(model: Any, kept: Sequence[int]) -> None:
-    """Leave only these layers, in place; the config says so, and the layers are numbered anew for the cache."""
+    """Leave only these layers, in place; the config has their number, and they are numbered anew for the cache.
+
+    What the config says of each layer is left to `_kept_layers.keep_only`.
+    """
     layers = layers_of(model)
     chosen = [layers[index] for index in kept]
     del layers[:]
@@ -92,8 +94,6 @@ def keep_layers(model: Any, kept: Sequence[int]) -> None:
             if hasattr(module, "layer_idx"):
                 module.layer_idx = index
     model.config.num_hidden_layers = len(chosen)
-    if words := getattr(model.config, _PER_LAYER, None):
-        setattr(model.config, _PER_LAYER, [words[index] for index in kept])
 
 
 @contextmanager
