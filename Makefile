@@ -14,6 +14,9 @@ INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --disable-pip
 # Optional: EXTRAS=s3 for shared stores on S3; dask, ray for `tapeout compare --task-runner`
 EXTRAS ?=
 
+# Test files that run beside each other; more than cores is slower.
+JOBS ?= 2
+
 ENVS := torch peft onnx pruning openvino openvino_llm onnx_llm gptq autoawq llmcompressor tensorrt gguf
 
 # What is installed is named by stamps whose names hold a checksum of what they stand for.
@@ -41,17 +44,18 @@ lint: dev  ## ruff, mypy --strict, import-linter, hadolint, docs/config.md as th
 	$(BIN)/python docs/generate.py --check
 
 unit: dev  ## seconds, no toolchain
-	$(BIN)/python -m pytest tests/unit tests/configs
+	$(BIN)/python -m pytest tests/unit tests/configs -n $(JOBS)
 
 slow: dev  ## real servers, databases and downloads
-	$(BIN)/python -m pytest tests/unit -m "slow or download"
+	$(BIN)/python -m pytest tests/unit -m "slow or download" -n $(JOBS) --dist loadfile
 
 toolchain: dev  ## tiny real models inside their environments
-	@for env in $(ENVS); do python=$$($(BIN)/tapeout envs python $$env) && \
-	  PYTHONPATH=. HF_HUB_OFFLINE=1 $$python -m pytest tests/toolchain/$$env -p no:cacheprovider; done
+	@printf '%s\n' $(ENVS) | PYTHONPATH=. HF_HUB_OFFLINE=1 xargs -P $(JOBS) -I{} bash -euc \
+	  'python=$$($(BIN)/tapeout envs python {}); told=$$($$python -m pytest tests/toolchain/{} -p no:cacheprovider 2>&1) \
+	  || failed=$$?; printf "%s\n" {} "$$told"; exit $${failed:-0}'
 
 e2e: dev  ## a real model and real data through the whole program
-	$(BIN)/python -m pytest tests/e2e -m "e2e or download"
+	$(BIN)/python -m pytest tests/e2e -m "e2e or download" -n $(JOBS) --dist loadfile
 
 browser: dev  ## pages in a headless Chromium, where there is one; pictures in build/screenshots
 	$(BIN)/python -m pytest tests/browser -m browser

@@ -24,16 +24,18 @@ from rich.console import Console
 from bench._compare_llm import Row, goals, into_readme, lean, table
 from bench._idle import MOST_BUSY, busy_share
 from bench._processes import TAPEOUT
-from bench._results import finish, parser_of, terminal
+from bench._results import finish, parser_of
 from bench.mixtures import CONFIGS, NEW_WIKI
 from pipelines.comparing_runs import track, weighed
 from pipelines.home import home
 from pipelines.outcome import Outcome
 from pipelines.records import RunRecord
-from pipelines.reporting.comparison_page import chart
+from pipelines.reporting.comparison_picture import chart
+from pipelines.reporting.output import standard_output
 from pipelines.store import Store
 from stages.base import ROOT
 
+WIDE = 260  # characters; the table has nineteen columns
 PLOT = ROOT / "docs" / "compare_llm.png"
 QUESTIONS = (
     "evaluation.tasks={social_iqa: {examples: 200, data: {package: bigbench==1.0.0, "
@@ -85,7 +87,7 @@ def main() -> int:
     if not shown:
         return 1
     records = [row.record for row in shown]
-    terminal().print(table(shown))
+    standard_output(WIDE).print(table(shown))
     PLOT.write_bytes(chart(records) or b"")
     into_readme(ROOT / "README.md", shown)
     if options.mlflow:

@@ -47,7 +47,8 @@ def _child(client: MlflowClient, experiment: str, parent: str, record: RunRecord
 
 
 def _write(records: list[RunRecord], folder: Path) -> None:
-    from pipelines.reporting.comparison_page import chart, page
+    from pipelines.reporting.comparison_page import page
+    from pipelines.reporting.comparison_picture import chart
 
     (folder / "comparison.html").write_text(page(records), encoding="utf-8")
     if png := chart(records):

@@ -4,7 +4,8 @@ import pytest
 from samples import run_record
 
 from pipelines.records import RunRecord
-from pipelines.reporting.comparison_page import chart, page, points
+from pipelines.reporting.comparison_page import page
+from pipelines.reporting.comparison_picture import chart, points
 
 
 @pytest.fixture
