@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages._augmentation import Augmentation
+from stages._calls import HERE, Calls, accumulated
 from stages._distillation import Direction, Weights, divergence, said
 from stages._examples import Examples
-from stages._feature_loss import FeatureLoss
+from stages._feature_loss import FeatureLoss, Heard
 from stages._looks import Score
 from stages._torch_model import outputs
 from stages.base import Refused
@@ -68,6 +71,7 @@ class ImageWork:
     direction: Direction
     augmentation: Augmentation
     features: FeatureLoss | None = None
+    calls: Calls = HERE
 
     @property
     def metric(self) -> str:
@@ -78,13 +82,12 @@ class ImageWork:
         """Leave the step's gradients; its mean loss, in nats."""
         self.student.train()
         rng = np.random.default_rng((self.seed, step, 1))
-        loss: Any = 0.0
+        learnt = []
         if self.weights.logits or self.features:
-            loss = loss + self._from_teacher(self._rows(self.sets.training, step), rng)
+            learnt.append(self._from_teacher(self._rows(self.sets.training, step), rng))
         if self.weights.labels:
-            loss = loss + self.weights.labels * self._from_labels(self._rows(self.sets.labelled, step), rng)
-        loss.backward()
-        return float(loss.detach())
+            learnt.append(self._from_labels(self._rows(self.sets.labelled, step), rng))
+        return accumulated(sum(losses) for losses in zip_longest(*learnt, fillvalue=0.0))
 
     def score(self) -> Score:
         """Share of wrong answers on held-out images, by the labels or else by the teacher; divergence from it."""
@@ -93,7 +96,8 @@ class ImageWork:
         self.student.eval()
         parts = np.array_split(self.sets.held_out, -(-len(self.sets.held_out) // _CALL))
         with torch.inference_mode():
-            logits = torch.cat([first(self.student, given(self.examples, rows)) for rows in parts])
+            found = [first(self.student, given(self.examples, rows), self.calls.exact) for rows in parts]
+            logits = torch.cat(found).cpu()
         teacher = self.answers[torch.from_numpy(self.sets.held_out)]
         labels = torch.from_numpy(self.examples.labels[self.sets.held_out])
         right = labels if self.sets.judged_by_labels else teacher.argmax(-1)
@@ -107,50 +111,64 @@ class ImageWork:
         chosen: Rows = np.random.default_rng((self.seed, passed)).permutation(among)[place * size : (place + 1) * size]
         return chosen
 
-    def _from_teacher(self, rows: Rows, rng: np.random.Generator) -> Any:
+    def _from_teacher(self, rows: Rows, rng: np.random.Generator) -> Iterator[Any]:
+        """Of each call; their sum is the mean over the images."""
         shown = self.augmentation.mixed(self.augmentation.moved(given(self.examples, rows), rng), rng)
-        logits, loss = self.features(shown) if self.features else (first(self.student, shown), 0.0)
+        images, parts = self.calls.parts(shown), self.calls.parts(rows)
+        heard = self.features.heard(images, self.calls) if self.features else [None] * len(parts)
+        for each, part, layers in zip(images, parts, heard, strict=True):
+            yield self._taught(each, part, layers) * (len(part) / len(rows))
+
+    def _taught(self, shown: Any, rows: Rows, heard: Heard | None) -> Any:
+        if self.features and heard:
+            logits, loss = self.features(shown, heard, self.calls)
+        else:
+            logits, loss = first(self.student, shown, self.calls), 0.0
         if self.weights.logits:
             theirs = said(self._theirs(shown, rows), logits.shape[-1], self.temperature)
             loss = loss + self.weights.logits * divergence(logits, theirs, self.temperature, self.direction)
         return loss
 
-    def _from_labels(self, rows: Rows, rng: np.random.Generator) -> Any:
+    def _from_labels(self, rows: Rows, rng: np.random.Generator) -> Iterator[Any]:
+        """Of each call; their sum is the mean over the images."""
         import torch
 
-        logits = first(self.student, self.augmentation.moved(given(self.examples, rows), rng))
-        return torch.nn.functional.cross_entropy(logits, torch.from_numpy(self.examples.labels[rows]))
+        shown = self.augmentation.moved(given(self.examples, rows), rng)
+        for each, part in zip(self.calls.parts(shown), self.calls.parts(rows), strict=True):
+            labels = torch.from_numpy(self.examples.labels[part]).to(self.calls.device)
+            loss = torch.nn.functional.cross_entropy(first(self.student, each, self.calls).float(), labels)
+            yield self.weights.labels * loss * (len(part) / len(rows))
 
     def _theirs(self, shown: Any, rows: Rows) -> Any:
         """A changed image is another question; the answers to the others are known."""
         import torch
 
         if not self.augmentation.changes:
-            return self.answers[torch.from_numpy(rows)]
+            return self.answers[torch.from_numpy(rows)].to(self.calls.device)
         with torch.no_grad():
-            return first(self.teacher, shown)
+            return first(self.teacher, shown, self.calls)
 
 
-def answers_of(teacher: Any, examples: Examples) -> Any:
-    """The teacher's scores for every image as it is, shape (n, classes)."""
+def answers_of(teacher: Any, examples: Examples, calls: Calls = HERE) -> Any:
+    """The teacher's scores for every image as it is, in float32 on the CPU, shape (n, classes)."""
     import torch
 
     parts = np.array_split(np.arange(len(examples)), -(-len(examples) // _CALL))
     with torch.inference_mode():
-        found = torch.cat([first(teacher, given(examples, rows)) for rows in parts])
+        found = torch.cat([first(teacher, given(examples, rows), calls.exact).cpu() for rows in parts])
     return found.clone()
 
 
 def given(examples: Examples, rows: Rows) -> Any:
-    """The images as the model takes them."""
+    """The images as the model takes them, on the CPU."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(examples.preprocess(examples.pixels[rows])))
 
 
-def first(module: Any, images: Any) -> Any:
-    """The module's first output."""
-    return next(iter(outputs(module(images)).values()))
+def first(module: Any, images: Any, calls: Calls = HERE) -> Any:
+    """The module's first output, on the device of `calls`."""
+    return next(iter(outputs(calls.of(module, images)).values()))
 
 
 def refuse_other_classes(student: Any, answers: Any, sample: Any) -> None:
@@ -161,3 +179,21 @@ def refuse_other_classes(student: Any, answers: Any, sample: Any) -> None:
             f"the student gives scores of shape {ours} an image, the teacher {tuple(answers.shape[1:])}",
             "the student needs the teacher's own classes",
         )
+
+
+def refuse_lone_images(student: Any, calls: Calls, sizes: Iterable[int]) -> None:
+    """Raise Refused where a call of a step of so many images has one alone, and BatchNorm wants the spread of several.
+
+    torch itself takes one image where it has several places: the spread is then that image's own.
+    """
+    import torch
+
+    norms = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
+    if not any(isinstance(each, norms) for each in student.modules()):
+        return
+    for size in sizes:
+        if any(len(part) == 1 for part in calls.parts(range(size))):
+            raise Refused(
+                f"`micro_batch: {calls.most}` shows one of {size} images alone: BatchNorm takes the spread of several",
+                "choose it such that no call is left with one image",
+            )

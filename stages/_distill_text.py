@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from math import exp
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from stages._calls import Precision, casting, in_parts
 from stages._distillation import Direction, Said, Weights, divergence
 from stages._hidden import HiddenLoss
 from stages._looks import Score
@@ -16,8 +16,6 @@ from stages._team import ALONE, Team
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Batches:
 
     def parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """The rows of each call."""
-        return [rows[start : start + self.micro_batch] for start in range(0, len(rows), self.micro_batch)]
+        return in_parts(rows, self.micro_batch)
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,7 @@ class TextWork:
         return torch.from_numpy(self.batches.windows[rows]).to(self.team.device)
 
     def _casting(self) -> Any:
-        import torch
-
-        kind = torch.device(self.team.device).type
-        return torch.autocast(kind, dtype=torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+        return casting(self.team.device, self.precision)
 
 
 def _likelihood(logits: Any, given: Any) -> Any:

@@ -17,7 +17,7 @@ def refuse_unlike(student: Any, teacher: Any, layers: Mapping[str, str], sample:
     """
     known = [{name for name, _ in module.named_modules()} for module in (student, teacher)]
     there = {mine: its for mine, its in layers.items() if mine in known[0] and its in known[1]}
-    _, ours, theirs = FeatureLoss(student, teacher, there, None, 0, 0).run(sample)
+    ours, theirs = FeatureLoss(student, teacher, there, None, 0, 0).run(sample)
     for mine, its in there.items():
         first = _shape(ours.get(mine), f"student's `{mine}`", attention)
         second = _shape(theirs.get(its), f"teacher's `{its}`", attention)

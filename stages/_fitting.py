@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from stages._curve import Curve, no_curve
 from stages._looks import Fit, Point, Score
+from stages._repeatable import repeatable
 from stages._team import ALONE, Team
 from stages._training_files import TrainingFiles
 from stages.base import Frozen, Refused
@@ -72,16 +73,14 @@ def fit(
     killed once more, when it goes on.
 
     Raises:
-        Refused: the loss went out of bounds before anything was better than the start.
+        Refused: the loss went out of bounds before anything was better than the start, or a step cannot be repeated.
     """
-    import torch
-
-    torch.use_deterministic_algorithms(True)
     run = _Run(module, work, plan, folder, seed, curve, team)
-    if not run.resume():
-        run.begin()
-    while run.step < plan.steps and not run.done:
-        run.advance(moved)
+    with repeatable():
+        if not run.resume():
+            run.begin()
+        while run.step < plan.steps and not run.done:
+            run.advance(moved)
     return run.end()
 
 

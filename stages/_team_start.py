@@ -15,14 +15,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from pydantic import JsonValue
 
+from stages._calls import Device, device_of
 from stages._team import Team
 from stages.base import ROOT, Artifact, Context, Frozen, Refused, Stage, name_of
 
-Device = Literal["auto", "cpu", "cuda"]
 MEMBER = "TAPEOUT_TEAM_MEMBER"  # set in those that were started; RANK and the like somebody else may have set
 _LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 
@@ -47,9 +46,7 @@ def together(stage: Stage, model: Artifact, context: Context, device: Device, de
     Raises:
         Refused: there are fewer devices than asked for.
     """
-    kind = _kind(device)
-    if kind == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+    kind = device_of(device)
     if MEMBER in os.environ:
         yield _joined(kind)
         return
@@ -68,14 +65,6 @@ def together(stage: Stage, model: Artifact, context: Context, device: Device, de
     finally:
         for other in others:
             other.terminate()
-
-
-def _kind(device: Device) -> Literal["cpu", "cuda"]:
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Refused("`device: cuda`: this build of torch finds no GPU", "leave `device` out, or use Dockerfile.cuda")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _refuse_too_many(kind: str, devices: int, threads: int) -> None:

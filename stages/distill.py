@@ -9,9 +9,20 @@ from pydantic import Field, JsonValue, model_validator
 
 from stages._augmentation import Augmentation
 from stages._calibration import TRAINING, required
+from stages._calls import Calls, Device, Precision, device_of
+from stages._cuda import unavailable_device
 from stages._curve import curve_of
-from stages._distill_images import ImageWork, Sets, answers_of, given, refuse_other_classes
+from stages._distill_images import (
+    ImageWork,
+    Sets,
+    answers_of,
+    first,
+    given,
+    refuse_lone_images,
+    refuse_other_classes,
+)
 from stages._distillation import TEACHER, Direction, Weights
+from stages._examples import Examples
 from stages._feature_loss import FeatureLoss
 from stages._feature_shapes import refuse_unlike
 from stages._fitting import Plan, fit
@@ -53,6 +64,11 @@ class Distill(Stage):
     validate_every: int = Field(50, ge=1, description="steps between looks at them")
     patience: int = Field(0, ge=0, description="looks without a better one until it stops; 0: never")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints that a killed run goes on from")
+    micro_batch: int | None = Field(
+        None, ge=1, description="images a call; gradients add up to the step's, BatchNorm sees each call's; null: all"
+    )
+    precision: Precision = Field("float32", description="of a step's forward pass; weights and looks stay float32")
+    device: Device = Field("auto", description="`auto`: CUDA where there is a GPU")
 
     @model_validator(mode="after")
     def _learns(self) -> Distill:
@@ -61,6 +77,10 @@ class Distill(Stage):
         if bool(self.layers) != bool(self.hidden or self.attention):
             raise ValueError("`layers` goes with `hidden` or `attention`: name both, or neither")
         return self
+
+    def unavailable(self) -> str | None:
+        """Whether a GPU was asked for where none is."""
+        return unavailable_device(self.device)
 
     def needs(self) -> frozenset[str]:
         """Images to train on, and the teacher."""
@@ -71,7 +91,8 @@ class Distill(Stage):
 
         Raises:
             Refused: too few images, other classes than the teacher's, an unknown layer, or one that cannot be held
-                against the teacher's, a module that cannot be built, or a loss that went out of bounds.
+                against the teacher's, a module that cannot be built, BatchNorm in a call of one image, no GPU where one
+                was asked for, a training that torch cannot repeat, or a loss that went out of bounds.
         """
         import torch
 
@@ -79,22 +100,28 @@ class Distill(Stage):
         torch.manual_seed(context.seed)
         examples = required(context, "distill", TRAINING)
         sets = Sets.drawn(len(examples), self.held_out, self.labelled, self.batch)
+        calls = Calls(device_of(self.device), self.precision, self.micro_batch)
         teacher, student = load(context.inputs[TEACHER].path), load(model.path, self.student)
-        answers = answers_of(teacher, examples)
         sample = given(examples, np.arange(2))
-        refuse_other_classes(student, answers, sample)
+        refuse_other_classes(student, first(teacher, sample), sample)
+        refuse_lone_images(student, calls, (self.batch, min(self.batch, len(sets.labelled))))
         features = self._features(student, teacher, sample)
+        learning = torch.nn.ModuleList([student, *([features.projections] if features else [])]).to(calls.device)
+        work = self._work(student, teacher.to(calls.device), examples, sets, features, calls, context.seed)
+        plan = Plan(**self.model_dump(include=set(Plan.model_fields)))
+        fitted = fit(learning, work, plan, context.resume, context.seed, context.progress, curve_of(context))
+        save(student.eval().cpu(), model.path, context.out, entry=self.student)
+        return self._produced(model, (student, teacher), sets, fitted)
+
+    def _work(
+        self, student: Any, teacher: Any, examples: Examples, sets: Sets, features: Any, calls: Calls, seed: int
+    ) -> ImageWork:
         own = {key: getattr(self, key) for key in ("batch", "temperature", "augmentation")}
         weights = Weights(**self.model_dump(include=set(Weights.model_fields)))
-        work = ImageWork(
-            student, teacher, examples, sets, answers, seed=context.seed, weights=weights,
-            direction=self.divergence, features=features, **own,
+        return ImageWork(
+            student, teacher, examples, sets, answers_of(teacher, examples, calls), seed=seed, weights=weights,
+            direction=self.divergence, features=features, calls=calls, **own,
         )  # fmt: skip
-        plan = Plan(**self.model_dump(include=set(Plan.model_fields)))
-        learning = torch.nn.ModuleList([student, *([features.projections] if features else [])])
-        fitted = fit(learning, work, plan, context.resume, context.seed, context.progress, curve_of(context))
-        save(student.eval(), model.path, context.out, entry=self.student)
-        return self._produced(model, (student, teacher), sets, fitted)
 
     def _features(self, student: Any, teacher: Any, sample: Any) -> FeatureLoss | None:
         if not self.layers:

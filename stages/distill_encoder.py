@@ -8,6 +8,8 @@ import numpy as np
 from pydantic import Field, JsonValue, model_validator
 
 from stages._calibration import TRAINING
+from stages._calls import Calls, Device, Precision, device_of
+from stages._cuda import unavailable_device
 from stages._curve import curve_of
 from stages._distill_embeddings import EmbeddingWork
 from stages._distillation import TEACHER
@@ -48,6 +50,9 @@ class DistillEncoder(Stage):
     validate_every: int = Field(25, ge=1, description="steps between looks at them")
     patience: int = Field(0, ge=0, description="looks without a better one until it stops; 0: never")
     checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints that a killed run goes on from")
+    micro_batch: int | None = Field(None, ge=1, description="texts a call; gradients add up to the step's; null: all")
+    precision: Precision = Field("float32", description="of a step's forward pass; weights and looks stay float32")
+    device: Device = Field("auto", description="`auto`: CUDA where there is a GPU")
 
     @model_validator(mode="after")
     def _learns(self) -> DistillEncoder:
@@ -56,6 +61,10 @@ class DistillEncoder(Stage):
         if self.layers is not None and self.keep is not None:
             raise ValueError("`layers` says which layers are left: leave `keep` out")
         return self
+
+    def unavailable(self) -> str | None:
+        """Whether a GPU was asked for where none is."""
+        return unavailable_device(self.device)
 
     def needs(self) -> frozenset[str]:
         """Texts to train on, and the teacher."""
@@ -66,7 +75,8 @@ class DistillEncoder(Stage):
 
         Raises:
             Refused: no encoder, nothing to drop, a layer that is not there, another width than the teacher's, too few
-                texts, a loss that went out of bounds, or a student that is another when it is read again.
+                texts, no GPU where one was asked for, a training that torch cannot repeat, a loss that went out of
+                bounds, or a student that is another when it is read again.
         """
         import torch
 
@@ -74,19 +84,21 @@ class DistillEncoder(Stage):
         torch.manual_seed(context.seed)
         texts = _texts(context)
         held, training = self._sets(len(texts))
+        calls = Calls(device_of(self.device), self.precision, self.micro_batch)
         student, teacher = _encoder(model), _encoder(context.inputs[TEACHER])
         kept = self._dropped(student)
         _refuse_other_width(student, teacher)
         counts = student.model.config.num_hidden_layers, teacher.model.config.num_hidden_layers
         own = {key: getattr(self, key) for key in ("embedding", "hidden", "batch")}
         pairs = paired(*counts, kept)
-        work = EmbeddingWork(student, teacher, texts, training, held, pairs, seed=context.seed, **own)
+        both = student.to(calls.device), teacher.to(calls.device)
+        work = EmbeddingWork(*both, texts, training, held, pairs, seed=context.seed, calls=calls, **own)
         plan = Plan(**self.model_dump(include=set(Plan.model_fields)))
         fitted = fit(student, work, plan, context.resume, context.seed, context.progress, curve_of(context))
-        save(student.eval(), model.path, context.out)
+        save(student.eval().cpu(), model.path, context.out)
         if kept:
             refuse_other(_said(student), lambda out: _said(load(out)), context.out, kept)
-        return self._produced(model, (student, teacher), fitted, len(training))
+        return self._produced(model, both, fitted, len(training))
 
     def _sets(self, count: int) -> tuple[Any, Any]:
         needed = self.held_out + self.batch

@@ -12,10 +12,11 @@ from pydantic import Field, JsonValue, model_validator
 
 from stages._calibration import TRAINING
 from stages._calibration_text import KIND, SEPARATOR, CalibrationText
+from stages._calls import Device, Precision
 from stages._causal_lm import load_lm, load_tokenizer, save_lm
-from stages._cuda import without_cuda
+from stages._cuda import unavailable_device
 from stages._curve import curve_of
-from stages._distill_text import Batches, Precision, TextWork
+from stages._distill_text import Batches, TextWork
 from stages._distillation import TEACHER, Direction, Weights
 from stages._fitting import Plan, fit
 from stages._hidden import HiddenLoss, between, paired
@@ -25,7 +26,7 @@ from stages._same_tokens import refuse_other_tokens
 from stages._student_notes import notes_of, parameters_of
 from stages._teacher_text import TeacherText
 from stages._team import Team
-from stages._team_start import Device, together
+from stages._team_start import together
 from stages.base import Artifact, Context, Produced, Refused, Stage
 
 
@@ -81,7 +82,7 @@ class DistillLlm(Stage):
 
     def unavailable(self) -> str | None:
         """Whether a GPU was asked for where none is."""
-        return without_cuda() if self.device == "cuda" else None
+        return unavailable_device(self.device)
 
     def needs(self) -> frozenset[str]:
         """Text to train on, and the teacher."""
