@@ -167,15 +167,15 @@ def test_gemmas_embedding_takes_up_the_change_of_its_scale(tmp_path: Path) -> No
     network = loaded(source.path)
     network.model.embed_tokens.weight.data[:, 30:] = 0
     for layer in network.model.layers:
-        for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
-            norm.weight.data[30:] = -1  # Gemma adds 1
+        for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            linear.weight.data[30:] = 0
     network.save_pretrained(source.path)
     made, _ = prune(source, tmp_path / "out", hidden=30)
 
     assert not torch.allclose(
         loaded(made.path).model.embed_tokens.weight, loaded(source.path).model.embed_tokens.weight[:, :30]
     )
-    assert torch.allclose(logits(made), logits(source), atol=2e-2 * float(logits(source).abs().max()))
+    assert torch.allclose(logits(made), logits(source), atol=1e-3 * float(logits(source).abs().max()))
 
 
 def test_a_llama_narrower_than_its_heads_divide_is_written_as_a_mistral(tmp_path: Path) -> None:
@@ -192,6 +192,10 @@ def test_a_llama_narrower_than_its_heads_divide_is_written_as_a_mistral(tmp_path
 
 def test_the_report_compares_the_choice_with_the_whole_and_with_the_first_channels(tmp_path: Path) -> None:
     source = trained(make(tmp_path / "model"))
+    network = loaded(source.path)
+    for layer in network.model.layers:
+        layer.mlp.up_proj.weight.data[:32] = 0
+    network.save_pretrained(source.path)
     seen: list[tuple[float, float]] = []
     folder = tmp_path / "out"
     folder.mkdir()
@@ -204,7 +208,7 @@ def test_the_report_compares_the_choice_with_the_whole_and_with_the_first_channe
         ("(all)", "32", "64"), ("used most", "32", "32"), ("the first", "32", "32")
     ]  # fmt: skip
     whole, used, first = (float(row[3]) for row in table.rows)
-    assert whole < used < first
+    assert whole == used < first
     assert seen == [(number, 12) for number in range(1, 13)]
 
 
