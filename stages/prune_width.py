@@ -32,7 +32,7 @@ class PruneWidth(Stage):
 
     Minitron's importance (Muralidharan et al. 2024, arXiv 2407.14679): of residual channels what all norms give, one
     choice for the whole model; of neurons what they say, layer by layer. Norms' weights take up the change of the mean
-    square that they divide by: SmolLM2-135M at 512 of 576 then has perplexity 49.5, and 57.9 without that.
+    square that they divide by: SmolLM2-135M at 512 of 576 then has perplexity 65.5, and 76.2 without that.
     """
 
     model_config = ConfigDict(
