@@ -10,10 +10,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, JsonValue
 
 from stages._causal_lm import keep_layers
+from stages._read_back import refuse_other
 from stages.base import Refused
-
-_TOKENS = 16  # asked of both models, spread over the vocabulary
-_ROUNDING = 1e-4  # of the largest number: the same weights, read twice
 
 
 def _ascending(places: tuple[int, ...]) -> tuple[int, ...]:
@@ -60,36 +58,10 @@ def _is_a_layers(name: str, words: object, layers: int) -> bool:
     return isinstance(words, list | tuple) and len(words) == layers and not name.endswith("_token_id")
 
 
-def sample(model: Any) -> Any:
-    """A few tokens, shape (1, 16), spread over the model's vocabulary."""
-    import torch
-
-    return torch.linspace(0, model.config.vocab_size - 1, _TOKENS).long()[None]
-
-
-def refuse_other(said: Any, again: Callable[[Path], Any], out: Path, kept: Sequence[int]) -> None:
-    """Raise Refused where the model in `out` does not give `said`, what it gave in memory: a tensor of any shape.
-
-    What transformers builds anew out of a config may be another model: flags by every fourth layer's number, say.
-    """
-    import torch
-
-    which = f"the model of {len(kept)} layers"
-    try:
-        read = again(out)
-    except Refused as error:
-        raise Refused(f"{which} cannot be read back: {error.message}", _way_out(kept)) from error
-    largest = float(said.abs().nan_to_num().max())
-    if not torch.allclose(said, read, rtol=0, atol=_ROUNDING * largest, equal_nan=True):
-        raise Refused(
-            f"{which} is read back as another one: what it says is up to {float((said - read).abs().max()):.3g} off, "
-            f"and its largest number is {largest:.3g}",
-            _way_out(kept),
-        )
-
-
-def _way_out(kept: Sequence[int]) -> str:
-    return (
+def refuse_other_layers(said: Any, again: Callable[[Path], Any], out: Path, kept: Sequence[int]) -> None:
+    """Raise Refused as `refuse_other` does, of a model that these layers are left of."""
+    way_out = (
         "its config describes layers by number in a way that is not known here: the first ones keep their numbers, "
         f"`layers: [{', '.join(map(str, range(len(kept))))}]`"
     )
+    refuse_other(said, again, out, f"the model of {len(kept)} layers", way_out)

@@ -16,8 +16,9 @@ from stages._distillation import TEACHER
 from stages._fitting import Plan, fit
 from stages._hf_model import is_encoder, save
 from stages._hidden import paired
-from stages._kept_layers import Places, keep_only, refuse_not_there, refuse_other, sample
+from stages._kept_layers import Places, keep_only, refuse_not_there, refuse_other_layers
 from stages._looks import Fit
+from stages._read_back import sample
 from stages._student_notes import notes_of
 from stages._tokens import NAME, Tokens
 from stages._torch_model import load
@@ -97,7 +98,7 @@ class DistillEncoder(Stage):
         fitted = fit(student, work, plan, context.resume, context.seed, context.progress, curve_of(context))
         save(student.eval().cpu(), model.path, context.out)
         if kept:
-            refuse_other(_said(student), lambda out: _said(load(out)), context.out, kept)
+            refuse_other_layers(_said(student), lambda out: _said(load(out)), context.out, kept)
         return self._produced(model, both, fitted, len(training))
 
     def _sets(self, count: int) -> tuple[Any, Any]:

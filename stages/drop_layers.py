@@ -11,8 +11,9 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 from stages._calibration import INPUT
 from stages._calibration_text import required_text, windows
 from stages._causal_lm import load_lm, load_tokenizer, save_lm
-from stages._kept_layers import Places, at_first, keep_only, refuse_not_there, refuse_other, sample
+from stages._kept_layers import Places, at_first, keep_only, refuse_not_there, refuse_other_layers
 from stages._layer_loss import LayerLoss
+from stages._read_back import said_of
 from stages.base import Artifact, Context, Produced, Refused, Stage, Table, name_of
 
 By = Literal["perplexity", "kl", "angular", "uniform"]
@@ -67,9 +68,9 @@ class DropLayers(Stage):
         kept = [index for index in range(layers) if index not in dropped]
         keep_only(network, kept)
         save_lm(network, model.path, context.out)
-        said, parameters = _said(network), network.num_parameters()
+        said, parameters = said_of(network), network.num_parameters()
         del network  # of two in memory one is enough
-        refuse_other(said, lambda out: _said(load_lm(out, context.threads)), context.out, kept)
+        refuse_other_layers(said, lambda out: said_of(load_lm(out, context.threads)), context.out, kept)
         places = at_first(kept, layers, model.facts)
         told: dict[str, JsonValue] = {"layers": len(kept), "parameters": parameters, "kept_layers": [*places]}
         return Produced(facts={**model.facts, **told, **facts}, tables=tables)
@@ -118,14 +119,6 @@ class DropLayers(Stage):
             dropped |= frozenset(sorted(found, key=lambda index: (found[index], index))[:each])
             rounds.append(found)
         return dropped, (_rounds(rounds, by),)
-
-
-def _said(network: Any) -> Any:
-    """Logits of a few tokens."""
-    import torch
-
-    with torch.inference_mode():
-        return network(sample(network), use_cache=False).logits
 
 
 def _others(loss: LayerLoss, count: int) -> dict[str, frozenset[int]]:
