@@ -15,6 +15,12 @@ from stages.base import Artifact, Context, Produced, Refused, Stage
 _BUILDERS = {"float32": "fp32", "float16": "fp16", "int8": "int8", "int4": "int4"}
 _QUANTIZED_ALREADY = frozenset({"gptq", "awq"})
 
+_HEAD_IS_ROUNDED = "the checkpoint has its head in floats; it is rounded to 4 bits here: `keep_8_bits: head` loses less"
+_COLUMNS_MOVED = (
+    "the checkpoint has its columns in another order (`desc_act`): ONNX Runtime's CPU kernel de-quantizes such layers at "
+    "every token, which takes many times as long; quantize with `act_order: false`"
+)
+
 
 class BuildOnnxLlm(Stage):
     """Build with onnxruntime-genai: floats, weights of 8 or 4 bits, or a GPTQ or AWQ checkpoint as it is."""
@@ -95,10 +101,13 @@ class BuildOnnxLlm(Stage):
         return self.precision == "int4" and not (self.symmetric and self.method == "rtn")
 
     def _notes(self, config: dict[str, Any]) -> tuple[str, ...]:
-        given = config.get("quantization_config")
-        if not given or given.get("lm_head") or self.keep_8_bits != "nothing":
-            return ()
-        return ("the checkpoint has its head in floats; it is rounded to 4 bits here: `keep_8_bits: head` loses less",)
+        given = config.get("quantization_config") or {}
+        notes = []
+        if given and not given.get("lm_head") and self.keep_8_bits == "nothing":
+            notes.append(_HEAD_IS_ROUNDED)
+        if given.get("desc_act"):
+            notes.append(_COLUMNS_MOVED)
+        return tuple(notes)
 
     def _how(self, config: dict[str, Any]) -> dict[str, JsonValue]:
         if given := config.get("quantization_config"):
