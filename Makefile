@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install -qq --no-compile --no-deps --disable-pip
 # Optional: EXTRAS=s3 for shared stores on S3; dask, ray for `tapeout compare --task-runner`
 EXTRAS ?=
 
-# Test files that run beside each other; more than cores is slower.
+# Test files, or environments, that are tested beside each other. The e2e tier measures speed, and has the machine alone.
 JOBS ?= 2
 
 ENVS := torch peft onnx pruning openvino openvino_llm onnx_llm gptq autoawq llmcompressor tensorrt gguf
@@ -55,7 +55,7 @@ toolchain: dev  ## tiny real models inside their environments
 	  || failed=$$?; printf "%s\n" {} "$$told"; exit $${failed:-0}'
 
 e2e: dev  ## a real model and real data through the whole program
-	$(BIN)/python -m pytest tests/e2e -m "e2e or download" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest tests/e2e -m "e2e or download"
 
 browser: dev  ## pages in a headless Chromium, where there is one; pictures in build/screenshots
 	$(BIN)/python -m pytest tests/browser -m browser
