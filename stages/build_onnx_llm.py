@@ -17,8 +17,8 @@ _QUANTIZED_ALREADY = frozenset({"gptq", "awq"})
 
 _HEAD_IS_ROUNDED = "the checkpoint has its head in floats; it is rounded to 4 bits here: `keep_8_bits: head` loses less"
 _COLUMNS_MOVED = (
-    "the checkpoint has its columns in another order (`desc_act`): ONNX Runtime's CPU kernel de-quantizes such layers at "
-    "every token, which takes many times as long; quantize with `act_order: false`"
+    "the checkpoint has its columns in another order (`desc_act`): ONNX Runtime's CPU kernel de-quantizes such layers "
+    "at every token, which takes many times as long; quantize with `act_order: false`"
 )
 
 
