@@ -53,7 +53,8 @@ def execute(pipeline: Pipeline, ending: Ending, around: Around = plainly, prefec
         error = found
     except KeyboardInterrupt:
         error = Interrupted("interrupted; the store is clean, the next run goes on at this stage")
-    record = _record(pipeline, error, started).model_copy(update={"prefect_run": prefect_run})
+    known = {"prefect_run": prefect_run, "seconds": time.monotonic() - begin}  # for the report in the bundle
+    record = _record(pipeline, error, started).model_copy(update=known)
     if error is None:
         record, error = _packaged(pipeline, record, ending, around)
     record = record.model_copy(update={"seconds": time.monotonic() - begin})
