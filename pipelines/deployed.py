@@ -14,8 +14,8 @@ from pipelines.flow import inside_flow, state_of
 from pipelines.home import home
 from pipelines.mlflow_process import writer
 from pipelines.outcome import Outcome
-from pipelines.stack.flow_runs import in_hand
 from pipelines.stack.running import adopt
+from pipelines.stack.taken import ends_as, let_go, take
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -26,7 +26,12 @@ def named() -> str:
     return " ".join(filter(None, [Path(given["config"]).stem, given.get("checkpoint", "")[:12]]))
 
 
-@flow(name="tapeout", flow_run_name=named, persist_result=False)
+def told(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001
+    """Prefect knows how the flow run ended."""
+    let_go(home(), str(flow_run.id))
+
+
+@flow(name="tapeout", flow_run_name=named, persist_result=False, on_completion=[told], on_failure=[told])
 def tapeout(config: str, overrides: list[str], dist: str, checkpoint: str = "") -> Any:
     """Run a config to its end.
 
@@ -36,15 +41,22 @@ def tapeout(config: str, overrides: list[str], dist: str, checkpoint: str = "") 
         dist: folder that takes the bundle.
         checkpoint: digest of a checkpoint that `tapeout watch` found; empty for the config's own source.
     """
+    adopt(home())
+    os.chdir(HERE)
+    here, run = home(), str(flow_run.id)
+    take(here, run)  # to the end of this process: Prefect is told of the state after this function
+    return ends_as(here, run, _carried_out(config, overrides, dist, checkpoint))
+
+
+def _carried_out(config: str, overrides: list[str], dist: str, checkpoint: str) -> Any:
+    """The state in which it ends."""
     from pipelines.errors import TapeoutError
     from pipelines.launch import Choices, Found, launch, launch_checkpoint
 
-    adopt(home())
-    os.chdir(HERE)
     choices = Choices(Path(dist), quiet=True)
     ran: Outcome | None
     try:
-        with in_hand(home(), str(flow_run.id)), writer() as tracking:
+        with writer() as tracking:
             if checkpoint:
                 found = Found(checkpoint, lambda: str(deployment.name or ""))
                 ran = launch_checkpoint(Path(config), overrides, found, choices, tracking, inside_flow)

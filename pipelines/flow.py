@@ -15,10 +15,10 @@ from pipelines.outcome import Ending, Outcome, conclude, execute
 from pipelines.pipeline import Pipeline
 from pipelines.reporting.report import markdown
 from pipelines.sources import SourceUnreachable
-from pipelines.stack.flow_runs import in_hand
 from pipelines.stack.ports import free_port
 from pipelines.stack.service import Child
 from pipelines.stack.services import prefect_variables, temporary_prefect_server
+from pipelines.stack.taken import ends_as, let_go, take
 
 T = TypeVar("T")
 RETRY_DELAYS_S = [2.0, 8.0]
@@ -65,20 +65,27 @@ def _run(pipeline: Pipeline, ending: Ending) -> Outcome:
     from prefect import flow
     from prefect.runtime import flow_run
 
+    home, told = pipeline.workshop.home, True
+    runs: list[str] = []
     outcomes: list[Outcome] = []
 
     @flow(name="tapeout", flow_run_name=pipeline.loaded.config.name, validate_parameters=False)
     def tapeout() -> Any:
-        with in_hand(pipeline.workshop.home, str(flow_run.id)):
-            outcomes.append(inside_flow(pipeline, ending))
-        return state_of(outcomes[0])
+        runs.append(str(flow_run.id))
+        take(home, runs[0])
+        outcomes.append(inside_flow(pipeline, ending))
+        return ends_as(home, runs[0], state_of(outcomes[0]))
 
     try:
         tapeout(return_state=True)
     except httpx.HTTPError as error:
+        told = False
         if not outcomes:
             raise UserError(f"Prefect does not answer: {error}", "tapeout up, or run with --no-prefect") from error
         pipeline.workshop.progress.say(f"Prefect: does not answer: {error}; the run itself is not affected")
+    finally:
+        for run in runs:
+            let_go(home, run, told=told)
     return outcomes[0]
 
 

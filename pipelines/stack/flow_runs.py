@@ -1,4 +1,7 @@
-"""Flow runs whose process is gone: Prefect is told, which would wait for them for ever and start no other meanwhile."""
+"""Flow runs whose process is gone: Prefect is told, which would wait for them for ever and start no other meanwhile.
+
+One that had come to its end while Prefect was away gets the state it ended in; the others are crashed.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,16 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.home import locked, try_lock
-from pipelines.stack.running import folder
+from pipelines.home import try_lock
+from pipelines.stack.taken import Ended, files, remembered
 
 GRACE_S, LIMIT_S = 60.0, 5.0
 KILLED, UNTAKEN = "its process was killed", "the worker that had taken it was killed"
-
-
-@contextmanager
-def in_hand(home: Path, flow_run: str) -> Iterator[None]:
-    """Hold the flow run for the length of the block, by a lock that ends with this process, however that ends."""
-    file = _folder(home) / flow_run
-    with locked(file):
-        try:
-            yield
-        finally:
-            file.unlink(missing_ok=True)
 
 
 @dataclass
@@ -44,19 +35,19 @@ class FlowRuns:
         self._lost.append((datetime.now(UTC), time.monotonic() + GRACE_S))
 
     def settle(self) -> list[str]:
-        """The names of those that are crashed from now on. A server that is away is asked again at the next look."""
+        """Each that is ended by this, and how. A server that is away is asked again at the next look."""
         try:
-            return [*self._killed(), *self._untaken()]
+            return [*self._gone(), *self._untaken()]
         except (OSError, ValueError):
             return []
 
-    def _killed(self) -> Iterator[str]:
-        for file in _folder(self.home).glob("*"):
+    def _gone(self) -> Iterator[str]:
+        for file in files(self.home).glob("*"):
             with try_lock(file) as free:
                 if not free:
                     continue
                 for run in self._unfinished({"id": {"any_": [file.name]}}, {}, "RUNNING", "PENDING", "CANCELLING"):
-                    yield self._crash(run, KILLED)
+                    yield self._end(run, remembered(file) or crashed(KILLED))
                 file.unlink(missing_ok=True)
 
     def _untaken(self) -> Iterator[str]:
@@ -64,7 +55,7 @@ class FlowRuns:
             return
         for run in self._unfinished({}, {"work_pools": {"name": {"any_": [self.pool]}}}, "PENDING"):
             if datetime.fromisoformat(run["state"]["timestamp"]) < self._lost[0][0]:
-                yield self._crash(run, UNTAKEN)
+                yield self._end(run, crashed(UNTAKEN))
         del self._lost[0]
 
     def _unfinished(self, which: dict[str, Any], of: dict[str, Any], *types: str) -> list[Any]:
@@ -72,9 +63,9 @@ class FlowRuns:
         found: list[Any] = self._asked("flow_runs/filter", wanted)
         return found
 
-    def _crash(self, run: Any, why: str) -> str:
-        self._asked(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CRASHED", "message": why}, "force": True})
-        return f"{run['name']}: {why}"
+    def _end(self, run: Any, state: Ended) -> str:
+        self._asked(f"flow_runs/{run['id']}/set_state", {"state": state.model_dump(), "force": True})
+        return f"{run['name']}: {state.message or state.name}"
 
     def _asked(self, path: str, body: dict[str, Any]) -> Any:
         kind = {"Content-Type": "application/json"}
@@ -84,5 +75,6 @@ class FlowRuns:
             return json.load(answer)
 
 
-def _folder(home: Path) -> Path:
-    return folder(home) / "flow_runs"
+def crashed(why: str) -> Ended:
+    """The state of a flow run that nobody carries out any more."""
+    return Ended(type="CRASHED", name="Crashed", message=why)

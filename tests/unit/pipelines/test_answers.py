@@ -16,7 +16,7 @@ from configs import RIGHT
 from pipelines import deployments
 from pipelines.deployments import Order
 from pipelines.parsing import parse
-from pipelines.stack.flow_runs import FlowRuns
+from pipelines.stack.flow_runs import FlowRuns, crashed
 from pipelines.stack.ports import free_port
 from pipelines.stack.service import Child
 from pipelines.stack.services import POOL, Places, prefect_server
@@ -56,7 +56,7 @@ def ended(api: str, checkpoint: str) -> None:
     flow_runs = FlowRuns(Path(), api, POOL)
     for run in flow_runs._unfinished({}, {}, "SCHEDULED", "PENDING"):
         if run["parameters"]["checkpoint"] == checkpoint:
-            flow_runs._crash(run, "ended by the test")
+            flow_runs._end(run, crashed("ended by the test"))
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,31 @@ def test_a_run_whose_worker_was_killed_is_crashed_and_gives_its_place_back(stand
     until(lambda: state(stand, after["id"])["type"] == "FAILED", stand)
 
 
+def test_a_run_whose_end_prefect_could_not_be_told_gets_its_state_later(stand: Stand) -> None:
+    assert stand("deploy", stand.config).returncode == 0
+    deployment = next(item for item in stand.asked("deployments/filter", {}) if item["name"] == "small")
+    run = stand.asked(f"deployments/{deployment['id']}/create_flow_run", {})
+    file = stand.home / "stack/flow_runs" / run["id"]
+    until(file.exists, stand)
+    process = next(int(item["infrastructure_pid"]) for item in stand.flow_runs() if item["id"] == run["id"])
+    services = {
+        name: pid for pid in children(stand.stack.pid) for name in (b"create_app", b"worker") if name in cmdline(pid)
+    }
+    os.kill(process, signal.SIGSTOP)
+    os.kill(stand.stack.pid, signal.SIGSTOP)  # so that Prefect stays away
+    try:
+        os.kill(services[b"create_app"], signal.SIGKILL)
+        os.kill(process, signal.SIGCONT)
+        through(lambda: file.read_text() != "")
+        os.kill(services[b"worker"], signal.SIGKILL)
+    finally:
+        os.kill(stand.stack.pid, signal.SIGCONT)
+    through(lambda: state(stand, run["id"])["type"] == "FAILED")
+
+    assert "not a GGUF file" in state(stand, run["id"])["message"]
+    through(lambda: not file.exists())
+
+
 def state(stand: Stand, run: str) -> Any:
     return next(item for item in stand.flow_runs() if item["id"] == run)["state"]
 
@@ -164,6 +190,16 @@ def seconds(moment: str) -> float:
     from datetime import datetime
 
     return datetime.fromisoformat(moment).timestamp()
+
+
+def through(holds: Any) -> None:
+    """Wait for it while the server is away, or comes up."""
+    deadline, there = time.monotonic() + LIMIT_S, False
+    while not there:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+        with suppress(OSError):
+            there = holds()
 
 
 def until(holds: Any, stand: Stand) -> None:
