@@ -36,6 +36,10 @@ class ExportOnnx(Stage):
         None, gt=0, description="greatest difference allowed, as a share of the outputs' scale; by precision if null"
     )
 
+    def needs(self) -> frozenset[str]:
+        """Real inputs, on which the result has to say the same."""
+        return frozenset({INPUT})
+
     def run(self, model: Artifact, context: Context) -> Produced:
         """Write model.onnx.
 

@@ -43,6 +43,10 @@ class OptimizeOnnx(Stage):
     )
     tolerance: float = Field(1e-4, gt=0, description="greatest difference allowed, as a share of the outputs' scale")
 
+    def needs(self) -> frozenset[str]:
+        """Real inputs, on which the result has to say the same."""
+        return frozenset({INPUT})
+
     def run(self, model: Artifact, context: Context) -> Produced:
         """Write model.onnx.
 

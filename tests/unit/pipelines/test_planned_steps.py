@@ -68,6 +68,10 @@ def test_step_without_an_environment_is_told(folder: Folder, tmp_path: Path) -> 
             "step 2 `collect_imatrix`: looks at real inputs, and there are none\n\nhint: name `data: calibration:`",
         ),
         (
+            changed((STEPS, "[import_gguf, export_onnx, onnxruntime]")),
+            "step 2 `export_onnx`: looks at real inputs, and there are none\n\nhint: name `data: calibration:`",
+        ),
+        (
             changed((STEPS, "[import_gguf, gguf, collect_imatrix, gguf]")) + CALIBRATED,
             "step 3 `collect_imatrix`: takes hf, but step 2 `gguf` gives gguf\n\nhint: put `import_gguf` before it",
         ),
