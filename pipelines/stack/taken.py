@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,13 @@ def take(home: Path, flow_run: str) -> None:
 
 
 def ends_as(home: Path, flow_run: str, state: Any) -> Any:
-    """The state of Prefect in which it ends, remembered before Prefect is told: whoever finds the file can tell it."""
+    """The state of Prefect in which it ends, remembered before Prefect is told: whoever finds the file can tell it.
+
+    A full disk forgets it, and changes nothing of how the run ended.
+    """
     told = Ended(type=state.type.value, name=state.name, message=state.message)
-    (files(home) / flow_run).write_text(told.model_dump_json(), encoding="utf-8")
+    with suppress(OSError):
+        (files(home) / flow_run).write_text(told.model_dump_json(), encoding="utf-8")
     return state
 
 

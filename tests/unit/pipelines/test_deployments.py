@@ -164,16 +164,17 @@ def test_a_run_whose_end_prefect_could_not_be_told_gets_its_state_later(stand: S
     file = stand.home / "stack/flow_runs" / run["id"]
     until(file.exists, stand)
     process = next(int(item["infrastructure_pid"]) for item in stand.flow_runs() if item["id"] == run["id"])
-    services = {
-        name: pid for pid in children(stand.stack.pid) for name in (b"create_app", b"worker") if name in cmdline(pid)
-    }
+    worker, server = (
+        next(pid for pid in children(stand.stack.pid) if name in cmdline(pid))
+        for name in (b"\0worker\0start\0", b"create_app")
+    )
     os.kill(process, signal.SIGSTOP)
     os.kill(stand.stack.pid, signal.SIGSTOP)  # so that Prefect stays away
     try:
-        os.kill(services[b"create_app"], signal.SIGKILL)
+        os.kill(server, signal.SIGKILL)
         os.kill(process, signal.SIGCONT)
         through(lambda: file.read_text() != "")
-        os.kill(services[b"worker"], signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
     finally:
         os.kill(stand.stack.pid, signal.SIGCONT)
     through(lambda: state(stand, run["id"])["type"] == "FAILED")

@@ -122,3 +122,11 @@ def test_a_server_that_could_not_be_told_leaves_the_file(tmp_path: Path) -> None
     let_go(tmp_path, "one", told=False)
 
     assert "every budget passed" in (files(tmp_path) / "one").read_text()
+
+
+def test_a_full_disk_changes_nothing_of_how_a_run_ended(tmp_path: Path) -> None:
+    files(tmp_path).mkdir(parents=True)
+    (files(tmp_path) / "one").symlink_to("/dev/full")
+    state = Completed(message="every budget passed")
+
+    assert ends_as(tmp_path, "one", state) is state
