@@ -9,7 +9,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -36,15 +36,17 @@ class Check(Frozen):
 
 def checks(home: Path, environments: Environments) -> list[Check]:
     """Every check; about ten seconds, most of them for the environments' imports."""
-    machine = [compiler(), disk(home), memory(), processor(), gpu(), registry()]
-    return [*machine, *(environment(environments, facts) for facts in environments.ls()), *servers()]
+    found = environments.ls()
+    compiled = {facts.name: facts.built for facts in found if facts.current and environments.compiles(facts.name)}
+    machine = [compiler(compiled), disk(home), memory(), processor(), gpu(), registry()]
+    return [*machine, *(environment(environments, facts) for facts in found), *servers()]
 
 
-def compiler() -> Check:
-    """Compile a line of C++."""
+def compiler(compiled: Mapping[str, bool]) -> Check:
+    """Compile a line of C++. `compiled`: what needs a compiler to be built, and whether it is built already."""
     path = find_compiler()
     if path is None:
-        return Check(name="compiler", ok="problem", finding="no C++ compiler found", hint=INSTALL_COMPILER)
+        return _no_compiler([name for name, built in compiled.items() if not built], some_built=any(compiled.values()))
     with tempfile.TemporaryDirectory(prefix="tapeout-doctor-") as scratch:
         source = Path(scratch, "check.cpp")
         source.write_text("#include <vector>\nint main() { return std::vector<int>(1)[0]; }\n", encoding="utf-8")
@@ -53,6 +55,18 @@ def compiler() -> Check:
         why = _last_line(done.stderr) if done else f"no answer in {COMPILER_LIMIT_S} s"
         return Check(name="compiler", ok="problem", finding=f"{path} does not compile: {why}", hint=INSTALL_COMPILER)
     return Check(name="compiler", ok="ok", finding=path)
+
+
+def _no_compiler(wanting: Sequence[str], *, some_built: bool) -> Check:
+    """An image has none, and the environments that were chosen for it: less than a problem."""
+    if some_built and not wanting:
+        return Check(name="compiler", ok="ok", finding="none found, and everything that is compiled is built")
+    return Check(
+        name="compiler",
+        ok="warning" if some_built else "problem",
+        finding="no C++ compiler found" + (f"; {' and '.join(wanting)} cannot be built" if wanting else ""),
+        hint=INSTALL_COMPILER,
+    )
 
 
 def disk(home: Path) -> Check:

@@ -25,15 +25,40 @@ def environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment
     return Environments(tmp_path / "home", tmp_path / "locks")
 
 
-def test_a_machine_without_compiler_gets_the_way_to_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert doctor.compiler() == Check(
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_a_machine_without_compiler_gets_the_way_to_one() -> None:
+    assert doctor.compiler({"gguf": False, "gptq": False}) == Check(
         name="compiler",
         ok="problem",
-        finding="no C++ compiler found",
+        finding="no C++ compiler found; gguf and gptq cannot be built",
         hint="install one (`apt install g++`, `dnf install gcc-c++`, `xcode-select --install`) or set CC and CXX",
     )
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_an_image_whose_chosen_environments_are_built_is_fit_without_compiler() -> None:
+    some = doctor.compiler({"gguf": True, "gptq": False})
+    assert (some.ok, some.finding) == ("warning", "no C++ compiler found; gptq cannot be built")
+    assert doctor.compiler({"gguf": True, "gptq": True}).ok == "ok"
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_an_environment_of_an_older_pinned_file_is_none_that_is_built(
+    environments: Environments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = environments.locks / "small.txt"
+    lock.write_text("# Small.\n# imports: tiny\n# compiler: required\ntiny==1.0\n")
+    monkeypatch.setattr(doctor, "registry", lambda: Check(name="registry", ok="ok", finding=""))
+    environments.build("small", Silent())
+    assert doctor.checks(environments.home, environments)[0].ok == "ok"
+    lock.write_text(lock.read_text() + "# anew\n")
+    assert doctor.checks(environments.home, environments)[0].ok == "problem"
 
 
 def test_a_compiler_that_does_not_compile_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,12 +66,12 @@ def test_a_compiler_that_does_not_compile_is_a_problem(tmp_path: Path, monkeypat
     broken.write_text("#!/bin/sh\necho 'cc1plus: no such program' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    check = doctor.compiler()
+    check = doctor.compiler({})
     assert (check.ok, check.finding) == ("problem", f"{broken} does not compile: cc1plus: no such program")
 
 
 def test_the_compiler_of_this_machine_compiles() -> None:
-    assert doctor.compiler().ok == "ok"
+    assert doctor.compiler({}).ok == "ok"
 
 
 def test_disk_is_judged_where_the_home_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
