@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
+from stages._copied import copy_files
 from stages._pooling import Pool, pooling_of
 from stages.base import Refused
 
@@ -47,8 +47,7 @@ def load(folder: Path) -> Any:
 
 def save(module: Any, source: Path, out: Path) -> None:
     """Write the weights and the config, and copy everything else that belongs to the model from `source`."""
-    ignored = shutil.ignore_patterns("*.safetensors", "*.safetensors.index.json", "*.bin", "*.onnx", ".*")
-    shutil.copytree(source, out, dirs_exist_ok=True, ignore=ignored, copy_function=shutil.copyfile)
+    copy_files(source, out, ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.onnx", ".*"))
     module.model.save_pretrained(out)  # over the source's config: there are fewer layers
     for file in out.iterdir():
         if file.is_file():

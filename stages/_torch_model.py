@@ -8,7 +8,6 @@ import importlib.util
 import inspect
 import json
 import pickle
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import _hf_model
+from stages._copied import copy_files
 from stages._torch_sizes import Attributes, resized
 from stages.base import Frozen, Refused
 
@@ -84,8 +84,7 @@ def save(
 
     described = _described(source)
     replaced = {described.state, described.weights if _holds_tensors(described.weights) else None}
-    ignored = shutil.ignore_patterns("__pycache__", ".*", DESCRIPTION, *filter(None, replaced))
-    shutil.copytree(source, out, dirs_exist_ok=True, ignore=ignored, copy_function=shutil.copyfile)
+    copy_files(source, out, ("__pycache__", ".*", DESCRIPTION, *filter(None, replaced)))
     # copies: tied weights share memory, which a file of tensors cannot say
     save_file({key: value.detach().clone().contiguous() for key, value in module.state_dict().items()}, out / STATE)
     weights = None if described.weights in replaced else described.weights

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import ClassVar
 
+from stages._copied import copy_files
 from stages._onnx_llm import KIND, genai_settings
 from stages.base import Artifact, Context, Produced, Refused
 from targets._genai_session import GenaiSession
@@ -25,7 +25,7 @@ class OnnxruntimeGenai(Target):
             Refused: it is not what the builder writes.
         """
         genai_settings(model.path)
-        shutil.copytree(model.path, context.out, dirs_exist_ok=True)
+        copy_files(model.path, context.out)
         return Produced(facts=model.facts)
 
     def open(self, artifact: Artifact, threads: int, context_length: int) -> GenaiSession:

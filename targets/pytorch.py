@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from stages._copied import copy_files
 from stages._tokenizer import Tokenized, tokenized
 from stages._torch_model import called, input_names, load
 from stages.base import Artifact, Context, Produced
@@ -28,7 +28,7 @@ class Pytorch(Target):
             Refused: nothing can be built from it, or its weights do not fit or are not finite.
         """
         module = load(model.path)
-        shutil.copytree(model.path, context.out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        copy_files(model.path, context.out, ("__pycache__", ".*"))
         parameters = sum(weights.numel() for weights in module.parameters())
         return Produced(facts={**model.facts, "parameters": parameters, "precision": "float32"})
 
