@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -256,7 +255,7 @@ def test_folder_in_place_of_a_file_is_told(tmp_path: Path) -> None:
         parse(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.usefixtures("permissions_hold")
 def test_file_without_permission_is_told(folder: Folder) -> None:
     folder.parse()
     folder.config.chmod(0)

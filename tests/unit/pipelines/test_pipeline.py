@@ -31,6 +31,12 @@ def test_run_within_budget_passes_and_is_packaged(bench: Bench) -> None:
     assert outcome.record.status == "passed"
     assert outcome.record.bundle is not None
     assert (outcome.record.bundle / "manifest.json").is_file()
+
+
+def test_its_report_says_how_long_it_took(bench: Bench) -> None:
+    outcome = bench.run("steps.dummy.delay_s=0.1")
+
+    assert outcome.record.bundle is not None
     assert " UTC, 0.0 s, on " not in (outcome.record.bundle / "report.md").read_text()
     report = outcome.record.stages[1].report
     assert report is not None

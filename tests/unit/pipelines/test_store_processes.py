@@ -145,10 +145,11 @@ def whole_life(root: Path) -> None:
     assert store.get(copied.key)
     store.prune(max_bytes=0)
     assert files(root) == ["in-use.lock"]
+    remove(root)
 
 
 def test_an_ordinary_user_lives_with_read_only_artifacts() -> None:
     root = Path(tempfile.mkdtemp())
     root.chmod(0o777)
     run_all(whole_life, (root / "store",))
-    remove(root)
+    root.rmdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,14 +28,8 @@ def test_a_link_that_leads_nowhere_or_to_itself_keeps_no_other_from_being_found(
     assert landing.states() == {"a.gguf": "announced"}
 
 
-@pytest.fixture
-def not_root() -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root reads everything")
-
-
 def test_an_unreadable_checkpoint_is_said_once_and_keeps_no_other_from_being_found(
-    landing: Landing, not_root: None
+    landing: Landing, permissions_hold: None
 ) -> None:
     closed = landing.drop("closed.gguf", "bytes of another", marker="")
     closed.chmod(0)
@@ -56,7 +49,7 @@ def test_an_unreadable_checkpoint_is_said_once_and_keeps_no_other_from_being_fou
     assert landing.states() == {"closed.gguf": "waiting", "open.gguf": "announced"}
 
 
-def test_an_unreadable_folder_is_said_and_watched_again(landing: Landing, not_root: None) -> None:
+def test_an_unreadable_folder_is_said_and_watched_again(landing: Landing, permissions_hold: None) -> None:
     landing.landing.chmod(0)
     watcher = landing.watcher()
     watcher.step()
