@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines import plan
 from pipelines.chain import Chain
+from pipelines.environments import Environments
 from pipelines.home import home
 from pipelines.launch import workshop
 from pipelines.parsing import parse
@@ -19,9 +20,9 @@ from pipelines.store import Entry, Store
 def new_home(folder: Path) -> Path:
     """A home that shares the tool environments and the fetched data files of the user's own, and has nothing else."""
     folder.mkdir(parents=True)
-    for name in ("envs", "data"):
-        (home() / name).mkdir(exist_ok=True)
-        (folder / name).symlink_to(home() / name, target_is_directory=True)
+    for name, shared in (("envs", Environments(home()).folder), ("data", home() / "data")):
+        shared.mkdir(exist_ok=True)
+        (folder / name).symlink_to(shared, target_is_directory=True)
     return folder
 
 

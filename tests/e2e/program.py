@@ -47,7 +47,8 @@ class Program:
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     def variables(self, **more: str) -> dict[str, str]:
-        return variables(self.home, PREFECT_HOME=str(self.home / "prefect"), **more)
+        own = variables(self.home, PREFECT_HOME=str(self.home / "prefect"), **more)
+        return {name: value for name, value in own.items() if name != "TAPEOUT_ENVS"}  # the home's are meant
 
     def run(self, config: Path, *arguments: object, **more: str) -> Ended:
         """One run without Prefect and MLflow."""
