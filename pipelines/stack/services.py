@@ -121,8 +121,12 @@ def mlflow_server(places: Places) -> Service:
     )
 
 
-def prefect_worker(places: Places) -> Service:
-    """Runs deployments of the pool `tapeout`, each as a process, one at a time."""
+def prefect_worker(places: Places, scratch: Path) -> Service:
+    """Runs deployments of the pool `tapeout`, each as a process, one at a time.
+
+    Prefect keeps its files in TMPDIR/runner_storage, where the first user of a machine shuts out every other: the
+    temporary files of the worker and its runs are in `scratch`.
+    """
     stack = places.running(0)
     return Service(
         name="the worker",
@@ -138,6 +142,7 @@ def prefect_worker(places: Places) -> Service:
             "PREFECT_API_URL": stack.api,
             "MLFLOW_TRACKING_URI": stack.mlflow_store,
             "TAPEOUT_HOME": str(places.home),
+            "TMPDIR": str(scratch),
             "PATH": os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")])),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",

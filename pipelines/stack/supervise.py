@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pipelines.home import try_lock
 from pipelines.stack.flow_runs import FlowRuns
@@ -37,7 +38,8 @@ def stack(places: Places, say: Callable[[str], None]) -> Iterator[tuple[Running,
         mlflow = children.enter_context(Child(mlflow_server(places)))
         say("starting the Prefect server and MLflow")
         _wait_for_a_core(prefect, mlflow)
-        worker = children.enter_context(Child(prefect_worker(places)))
+        scratch = children.enter_context(TemporaryDirectory(prefix="tapeout-up-", ignore_cleanup_errors=True))
+        worker = children.enter_context(Child(prefect_worker(places, Path(scratch))))
         for child in (prefect, mlflow, worker):
             child.wait_until_well()
         running = places.running(os.getpid())

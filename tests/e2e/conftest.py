@@ -1,5 +1,4 @@
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,10 +26,6 @@ tiny_llama.CONTEXT = 1024
 folder = tiny_llama.make(Path(sys.argv[1]))
 AutoTokenizer.from_pretrained(folder).save_pretrained(folder)  # the torch environment has no sentencepiece
 """
-
-
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: its children would ignore ^C, too
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -55,7 +55,18 @@ class Stand:
 
 
 @pytest.fixture(scope="module")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder for temporary files; what Prefect keeps there belongs to another user of the machine."""
+    folder = tmp_path_factory.mktemp("temporary")
+    (folder / "runner_storage").mkdir(0o555)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        yield folder
+    assert [path.name for path in folder.iterdir()] == ["runner_storage"]
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator[Stand]:
     folder = tmp_path_factory.mktemp("stand")
     (folder / "home").mkdir()
     with up(folder / "home", "--prefect-port", "4310", "--mlflow-port", "5310") as (process, _):
