@@ -9,7 +9,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -37,16 +37,17 @@ class Check(Frozen):
 def checks(home: Path, environments: Environments) -> list[Check]:
     """Every check; about ten seconds, most of them for the environments' imports."""
     found = environments.ls()
-    compiled = {facts.name: facts.built for facts in found if facts.current and environments.compiles(facts.name)}
-    machine = [compiler(compiled), disk(home), memory(), processor(), gpu(), registry()]
+    some_built = any(facts.built and facts.current for facts in found)
+    wanting = [facts.name for facts in found if not facts.built and environments.compiles(facts.name)]
+    machine = [compiler(wanting, some_built=some_built), disk(home), memory(), processor(), gpu(), registry()]
     return [*machine, *(environment(environments, facts) for facts in found), *servers()]
 
 
-def compiler(compiled: Mapping[str, bool]) -> Check:
-    """Compile a line of C++. `compiled`: what needs a compiler to be built, and whether it is built already."""
+def compiler(wanting: Sequence[str], *, some_built: bool) -> Check:
+    """Compile a line of C++. `wanting`: the environments that a compiler is yet to build."""
     path = find_compiler()
     if path is None:
-        return _no_compiler([name for name, built in compiled.items() if not built], some_built=any(compiled.values()))
+        return _no_compiler(wanting, some_built=some_built)
     with tempfile.TemporaryDirectory(prefix="tapeout-doctor-") as scratch:
         source = Path(scratch, "check.cpp")
         source.write_text("#include <vector>\nint main() { return std::vector<int>(1)[0]; }\n", encoding="utf-8")
@@ -59,14 +60,10 @@ def compiler(compiled: Mapping[str, bool]) -> Check:
 
 def _no_compiler(wanting: Sequence[str], *, some_built: bool) -> Check:
     """An image has none, and the environments that were chosen for it: less than a problem."""
-    if some_built and not wanting:
+    if not wanting:
         return Check(name="compiler", ok="ok", finding="none found, and everything that is compiled is built")
-    return Check(
-        name="compiler",
-        ok="warning" if some_built else "problem",
-        finding="no C++ compiler found" + (f"; {' and '.join(wanting)} cannot be built" if wanting else ""),
-        hint=INSTALL_COMPILER,
-    )
+    finding = f"no C++ compiler found; {' and '.join(wanting)} cannot be built"
+    return Check(name="compiler", ok="warning" if some_built else "problem", finding=finding, hint=INSTALL_COMPILER)
 
 
 def disk(home: Path) -> Check:

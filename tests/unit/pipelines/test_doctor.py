@@ -33,7 +33,7 @@ def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_compiler")
 def test_a_machine_without_compiler_gets_the_way_to_one() -> None:
-    assert doctor.compiler({"gguf": False, "gptq": False}) == Check(
+    assert doctor.compiler(["gguf", "gptq"], some_built=False) == Check(
         name="compiler",
         ok="problem",
         finding="no C++ compiler found; gguf and gptq cannot be built",
@@ -43,9 +43,9 @@ def test_a_machine_without_compiler_gets_the_way_to_one() -> None:
 
 @pytest.mark.usefixtures("no_compiler")
 def test_an_image_whose_chosen_environments_are_built_is_fit_without_compiler() -> None:
-    some = doctor.compiler({"gguf": True, "gptq": False})
+    some = doctor.compiler(["gptq"], some_built=True)
     assert (some.ok, some.finding) == ("warning", "no C++ compiler found; gptq cannot be built")
-    assert doctor.compiler({"gguf": True, "gptq": True}).ok == "ok"
+    assert doctor.compiler([], some_built=True).ok == "ok"
 
 
 @pytest.mark.usefixtures("no_compiler")
@@ -66,12 +66,12 @@ def test_a_compiler_that_does_not_compile_is_a_problem(tmp_path: Path, monkeypat
     broken.write_text("#!/bin/sh\necho 'cc1plus: no such program' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    check = doctor.compiler({})
+    check = doctor.compiler([], some_built=False)
     assert (check.ok, check.finding) == ("problem", f"{broken} does not compile: cc1plus: no such program")
 
 
 def test_the_compiler_of_this_machine_compiles() -> None:
-    assert doctor.compiler({}).ok == "ok"
+    assert doctor.compiler([], some_built=False).ok == "ok"
 
 
 def test_disk_is_judged_where_the_home_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
