@@ -19,6 +19,7 @@ from pipelines.building.lockfile import LockFile
 from pipelines.building.pip_failures import disk_full
 from pipelines.errors import EnvironmentUnavailable
 from pipelines.progress import Progress
+from pipelines.working_time import aside
 from stages.base import ROOT, Frozen
 
 FOLDER = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})")
@@ -92,7 +93,8 @@ class Environments:
         """
         folder = self.path(name)
         if built(folder) is None:
-            self._build(name, folder, progress)
+            with aside():
+                self._build(name, folder, progress)
         return folder / "bin" / "python"
 
     def build(self, name: str, progress: Progress) -> EnvironmentFacts:

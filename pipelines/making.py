@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import JsonValue
 
 from pipelines.progress import Progress
 from pipelines.store import Entry, Store, WorkFolder, key_of
+from pipelines.working_time import worked_s
 from stages.base import Artifact, Produced
 
 
@@ -52,7 +52,7 @@ def obtain(store: Store, recipe: Recipe, progress: Progress) -> Made:
 
 
 def _make(store: Store, key: str, recipe: Recipe) -> Made:
-    begin = time.monotonic()
+    begin = worked_s()
     with store.work(key) as work:
         produced = recipe.make(work)
         entry = store.publish(
@@ -64,7 +64,7 @@ def _make(store: Store, key: str, recipe: Recipe) -> Made:
             facts=produced.facts,
             notes=produced.notes,
             tables=produced.tables,
-            seconds=time.monotonic() - begin,
+            seconds=worked_s() - begin,
             inputs=recipe.parts,
             tool_versions=recipe.tool_versions,
             log=recipe.log if recipe.log and recipe.log.exists() else None,

@@ -25,7 +25,7 @@ class StageRecord(Frozen):
     fields: dict[str, JsonValue] = {}
     status: Literal["completed", "halted", "failed"] = "completed"
     cached: bool = Field(False, description="the artifact came from the store")
-    seconds: float = Field(0.0, description="what it cost when it was made")
+    seconds: float = Field(0.0, description="what it cost when it was made, its tool environment apart")
     evaluation_seconds: float = 0.0
     artifact: str | None = Field(None, description="digest of the artifact")
     kind: str | None = None

@@ -13,6 +13,7 @@ import tiny_packages as packages
 from pipelines.environments import Environments
 from pipelines.errors import EnvironmentUnavailable
 from pipelines.progress import Silent
+from pipelines.working_time import worked_s
 
 pytestmark = pytest.mark.slow  # real virtual environments, a second or two each
 
@@ -90,7 +91,9 @@ def is_gone(process_id: int, limit_s: float = 10) -> bool:
 def test_the_first_use_builds_and_the_second_reuses(wheels: Path, environments: Environments) -> None:
     packages.wheel(wheels, "tiny", "1.2", "answer = 42")
     lock(environments, "small", "tiny==1.2")
+    begin = worked_s()
     python = environments.python("small", Silent())
+    assert worked_s() - begin < environments.ls()[0].seconds  # it is no step's cost
     answer = subprocess.check_output([python, "-c", "import tiny; print(tiny.answer)"], text=True)
     made = (environments.path("small") / "tapeout-environment.json").stat().st_mtime_ns
     assert answer == "42\n"

@@ -4,11 +4,19 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import working_time
 from pipelines.errors import InputRejected
 from pipelines.making import Recipe, obtain
 from pipelines.progress import Silent
 from pipelines.store import Entry, Store, WorkFolder
 from stages.base import Context, Produced, Table
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -45,6 +53,22 @@ def test_first_call_makes_and_the_second_finds_it(tmp_path: Path, store: Store) 
     log = store.log(second.entry)
     assert log is not None
     assert log.read_text() == "it went well"
+
+
+def test_what_is_done_aside_is_no_cost_of_the_step(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(working_time, "time", clock)
+
+    def make(work: WorkFolder) -> Produced:
+        with working_time.aside():
+            clock.now += 100
+            with working_time.aside():
+                clock.now += 1000
+        clock.now += 7
+        (work.out / "weights").write_text("")
+        return Produced()
+
+    assert obtain(store, Recipe("dummy", "dummy", {}, (), make), Silent()).entry.seconds == 7
 
 
 def test_stage_kind_and_parts_are_the_key(tmp_path: Path, store: Store) -> None:
