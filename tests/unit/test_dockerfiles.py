@@ -54,7 +54,9 @@ def test_llama_cpp_is_built_for_no_cpu_in_particular(name: str) -> None:
 def test_the_stack_publishes_to_this_machine_alone() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 
-    assert set(services) == {"postgres", "minio", "tapeout"}
+    assert set(services) == {"postgres", "s3", "tapeout"}
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
+    pulled = [service["image"] for name, service in services.items() if name != "tapeout"]
+    assert all(re.fullmatch(r"\$\{\w+:-\S+:\S+@sha256:[0-9a-f]{64}\}", image) for image in pulled)

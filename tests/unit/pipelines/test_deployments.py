@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from pipelines.stack.running import Running, running
 from pipelines.watching.ledger import Checkpoint, Ledger
 
 pytestmark = pytest.mark.slow
+BUSY_LIMIT_S = 30
 TRIGGER = "trigger: {folder: landing, marker: .done, retry_after_s: 0}\n"
 OWN = {name: text for name, text in os.environ.items() if name not in {"PREFECT_API_URL", "MLFLOW_TRACKING_URI"}}
 
@@ -43,8 +46,15 @@ class Stand:
 
     def asked(self, path: str, body: dict[str, Any]) -> Any:
         data, kind = json.dumps(body).encode(), {"Content-Type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(f"{self.stack.api}/{path}", data, kind)) as answer:
-            return json.load(answer)
+        deadline = time.monotonic() + BUSY_LIMIT_S
+        while True:
+            try:
+                with urllib.request.urlopen(urllib.request.Request(f"{self.stack.api}/{path}", data, kind)) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:  # while SQLite is written to; Prefect's own client asks again, too
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
 
     def flow_runs(self) -> list[Any]:
         runs: list[Any] = self.asked("flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
