@@ -38,7 +38,7 @@ def checks(home: Path, environments: Environments) -> list[Check]:
     """Every check; about ten seconds, most of them for the environments' imports."""
     found = environments.ls()
     some_built = any(facts.built and facts.current for facts in found)
-    wanting = [facts.name for facts in found if not facts.built and environments.compiles(facts.name)]
+    wanting = [facts.name for facts in found if not facts.built and environments.lock_file(facts.name).needs_compiler]
     machine = [compiler(wanting, some_built=some_built), disk(home), memory(), processor(), gpu(), registry()]
     return [*machine, *(environment(environments, facts) for facts in found), *servers()]
 

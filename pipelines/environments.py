@@ -75,10 +75,6 @@ class Environments:
         """Pinned version by package."""
         return self.lock_file(name).pins
 
-    def compiles(self, name: str) -> bool:
-        """Whether something in it is built from source."""
-        return self.lock_file(name).needs_compiler
-
     def path(self, name: str) -> Path:
         """Where the environment is, or will be."""
         return self.folder / f"{name}-{self.lock_digest(name)[:12]}"

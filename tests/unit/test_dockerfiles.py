@@ -58,5 +58,10 @@ def test_the_stack_publishes_to_this_machine_alone() -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_what_the_stack_pulls_is_pinned_by_digest() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+
     pulled = [service["image"] for name, service in services.items() if name != "tapeout"]
     assert all(re.fullmatch(r"\$\{\w+:-\S+:\S+@sha256:[0-9a-f]{64}\}", image) for image in pulled)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from commanding import Command, home, tapeout
+from landings import Landing, landing
 from loopback import GGUF, hf_folder, safetensors
-from test_watching import Landing, landing
 
 from pipelines.config import LoadedConfig
 from pipelines.errors import SourceError

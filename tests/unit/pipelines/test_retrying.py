@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from commanding import Command, home, tapeout
-from test_watching import Landing, landing
+from landings import Landing, landing
 
 from pipelines.errors import UserError
 from pipelines.watching.ledger import Ledger, State

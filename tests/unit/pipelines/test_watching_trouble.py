@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from landings import Landing, landing
 from test_store_full_disk import fill_bytes, small_disk
-from test_watching import Landing, landing
 
 from pipelines.parsing import parse
 from pipelines.watching.waking import wake_ups
